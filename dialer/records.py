@@ -1,0 +1,254 @@
+"""Calls in and out of the store, and the one way a fact changes a call: `record`, inside the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dialer.calls import Call, Effect, Event, Leg, new_role, role_of
+from dialer.hookspecs import CallEvent
+from dialer.machine import apply, wait_seconds
+from dialer.plugins import PluginSet, Verdict
+from dialer.store import Row, Tx
+from dialer.store.statements import CALL_CHANGES, CALL_COLUMNS
+from dialer.twilio import LegTruth
+
+log = logging.getLogger("dialer.records")
+
+_RENAMED = {"to_number": "to", "from_number": "from_"}
+_FIELDS = [(column, _RENAMED.get(column, column)) for column in CALL_COLUMNS if column != "options"]
+_CHANGES = [(column, _RENAMED.get(column, column)) for column in CALL_CHANGES]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An event as it is stored: once per `key`, with where it came from and what it said."""
+
+    key: str
+    name: str
+    source: str
+    event: Event
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load(tx: Tx, row: Row | None) -> Call | None:
+    """The call that a row of `calls` holds, with its legs."""
+    if row is None:
+        return None
+    legs = tx.all("legs", call_id=row["id"], workspace=row["workspace"])
+    values = {name: row[column] for column, name in _FIELDS}
+    return Call(
+        **values,
+        options=json.loads(row["options"]),
+        legs=tuple(
+            Leg(leg["call_sid"], leg["role"], leg["status"], bool(leg["joined"]), bool(leg["left"])) for leg in legs
+        ),
+    )
+
+
+def find_call(tx: Tx, statement: str, **values: Any) -> Call | None:
+    return load(tx, tx.one(statement, **values))
+
+
+def add_call(tx: Tx, call: Call, twiml: str, now: float) -> None:
+    """Store a new call with its legs, its dial intent and the TwiML it was answered with."""
+    values = {column: getattr(call, name) for column, name in _FIELDS}
+    tx.run("add_call", **values, options=json.dumps(call.options), twiml=twiml)
+    for leg in call.legs:
+        _save_leg(tx, call, leg)
+    if call.intent:
+        tx.run(
+            "add_intent",
+            id=call.intent,
+            call_id=call.id,
+            workspace=call.workspace,
+            account_sid=call.account_sid,
+            state=call.dial,
+            created_at=now,
+        )
+
+
+def record(tx: Tx, call: Call, fact: Fact, *, now: float, plugins: PluginSet) -> Call | None:
+    """Store a fact, let it change the call and queue what follows; None when this fact is known already."""
+    event_id = add_event(tx, call, fact, now)
+    if event_id is None:
+        return None
+    change = apply(call, fact.event)
+    after = _with_deadline(change.call, now)
+    save(tx, call, after)
+    add_jobs(tx, after, change.effects, now)
+    for hook in _hooks_told(fact, call, after):
+        add_deliveries(tx, after, hook, event_id, plugins, now)
+    return after
+
+
+def record_truth(tx: Tx, call: Call, truth: LegTruth, *, source: str, now: float, plugins: PluginSet) -> Call:
+    """Record what Twilio says of one leg, as a fact like any other, if it says anything new."""
+    role = role_of(call, truth.call_sid) or new_role(call)
+    event = Event("leg", now, role, truth.call_sid, status=truth.status, duration=truth.duration)
+    if apply(call, event).call == call:
+        return call
+    if role == "stray":
+        log.error("double_dial: %s has a second customer leg %s", call.id, truth.call_sid)
+    fact = Fact(f"{source}:{truth.call_sid}:{truth.status}", f"leg-{truth.status}", source, event)
+    return record(tx, call, fact, now=now, plugins=plugins) or call
+
+
+def add_event(tx: Tx, call: Call, fact: Fact, now: float) -> int | None:
+    """Store the fact under its key; None when the key is there already."""
+    event = fact.event
+    row = tx.one(
+        "add_event",
+        workspace=call.workspace,
+        call_id=call.id,
+        key=fact.key,
+        name=fact.name,
+        source=fact.source,
+        call_sid=event.call_sid,
+        role=event.role,
+        status=event.status,
+        at=event.at,
+        received_at=now,
+        payload=json.dumps(dict(fact.payload)),
+    )
+    return None if row is None else int(row["id"])
+
+
+def save(tx: Tx, before: Call, after: Call) -> None:
+    """Write what differs: the call's row, its changed legs, its intent's state."""
+    tx.run(
+        "save_call",
+        workspace=after.workspace,
+        id=after.id,
+        **{column: getattr(after, name) for column, name in _CHANGES},
+    )
+    for leg in after.legs:
+        if leg not in before.legs:
+            _save_leg(tx, after, leg)
+    customer = after.leg("customer")
+    if after.intent and (after.dial != before.dial or customer != before.leg("customer")):
+        tx.run(
+            "save_intent",
+            intent=after.intent,
+            workspace=after.workspace,
+            state=after.dial,
+            call_sid=customer.call_sid if customer else "",
+        )
+
+
+def add_jobs(tx: Tx, call: Call, effects: Iterable[Effect], now: float) -> None:
+    """Queue effects; one that is already waiting is not queued twice."""
+    for effect in effects:
+        add_job(
+            tx,
+            call,
+            effect.kind,
+            f"{call.id}:{effect.key}",
+            now,
+            call_sid=effect.call_sid,
+            run_at=now + effect.after,
+        )
+
+
+def add_job(
+    tx: Tx,
+    call: Call,
+    kind: str,
+    key: str,
+    now: float,
+    *,
+    call_sid: str = "",
+    run_at: float | None = None,
+    plugin: str = "",
+    hook: str = "",
+    event_id: int | None = None,
+) -> None:
+    tx.run(
+        "add_job",
+        workspace=call.workspace,
+        call_id=call.id,
+        kind=kind,
+        key=key,
+        call_sid=call_sid,
+        plugin=plugin,
+        hook=hook,
+        event_id=event_id,
+        status="pending",
+        run_at=now if run_at is None else run_at,
+        created_at=now,
+    )
+
+
+def add_deliveries(tx: Tx, call: Call, hook: str, event_id: int, plugins: PluginSet, now: float) -> None:
+    """Owe this event to every plugin that has the hook."""
+    for plugin in plugins.tells(hook):
+        key = f"{call.id}:deliver:{plugin}:{hook}:{event_id}"
+        add_job(tx, call, "deliver", key, now, plugin=plugin, hook=hook, event_id=event_id)
+
+
+def add_verdicts(tx: Tx, call: Call, verdicts: Iterable[Verdict]) -> None:
+    for verdict in verdicts:
+        tx.run(
+            "add_verdict",
+            workspace=call.workspace,
+            call_id=call.id,
+            plugin=verdict.plugin,
+            hook=verdict.hook,
+            answer=verdict.answer,
+            milliseconds=verdict.milliseconds,
+            error=verdict.error,
+        )
+
+
+def told_event(row: Row) -> CallEvent:
+    """A stored event as the tell-hooks get it."""
+    return CallEvent(
+        name=row["name"],
+        at=row["at"],
+        call_sid=row["call_sid"],
+        role=row["role"],
+        status=row["status"],
+        detail={name: str(value) for name, value in json.loads(row["payload"]).items()},
+    )
+
+
+def postpone(tx: Tx, call: Call, now: float) -> Call:
+    """Move the deadline of an unchanged call on, so that it is asked about again in time."""
+    after = _with_deadline(call, now)
+    save(tx, call, after)
+    return after
+
+
+def _with_deadline(call: Call, now: float) -> Call:
+    wait = wait_seconds(call)
+    return replace(call, deadline=None if wait is None else now + wait)
+
+
+def _save_leg(tx: Tx, call: Call, leg: Leg) -> None:
+    tx.run(
+        "save_leg",
+        call_sid=leg.call_sid,
+        call_id=call.id,
+        workspace=call.workspace,
+        account_sid=call.account_sid,
+        conference=call.conference,
+        role=leg.role,
+        status=leg.status,
+        joined=leg.joined,
+        left=leg.left,
+    )
+
+
+def _hooks_told(fact: Fact, before: Call, after: Call) -> list[str]:
+    """Which tell-hooks one fact is told through."""
+    hooks = []
+    if fact.event.kind == "leg" and after.legs != before.legs:
+        hooks.append("call_status")
+    if fact.name.startswith(("participant-", "conference-", "announcement-")):
+        hooks.append("conference_event")
+    if after.over and not before.over:
+        hooks.append("call_ended")
+    return hooks
