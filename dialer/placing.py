@@ -1,0 +1,155 @@
+"""Whether and how a requested call may be placed: the checks of Dialer's own and of the plugins, in order.
+
+Each step looks at the draft and may change it; the first Refusal ends the list. Nothing that the browser sent is
+believed: agent and workspace come from the token's identity, which Twilio repeats as `Caller=client:<identity>`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from dialer.calls import Call
+from dialer.hookspecs import Refusal
+from dialer.numbers import E164, to_e164
+from dialer.plugins import PluginSet, Verdict
+from dialer.service import Service
+from dialer.webhook import Webhook
+
+_CONFERENCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+@dataclass(slots=True)
+class Draft:
+    """A call that is being decided on."""
+
+    dialer: Service
+    hook: Webhook
+    plugins: PluginSet
+    call: Call
+    agent: Mapping[str, object] | None
+    numbers: list[str]
+    refusal: Refusal | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
+    conference_options: dict[str, str] = field(default_factory=dict)
+
+
+def decide(draft: Draft) -> Draft:
+    """Take the draft through every step until one refuses."""
+    for step in STEPS:
+        draft.refusal = step(draft)
+        if draft.refusal:
+            return draft
+    return draft
+
+
+def check_agent(draft: Draft) -> Refusal | None:
+    """The agent must be known, enabled, in an enabled workspace that this Twilio account serves."""
+    agent = draft.agent
+    if agent is None or agent["disabled_at"] or agent["workspace_disabled_at"]:
+        return Refusal("You are not set up to make calls. Please ask your administrator.", "unknown-agent")
+    if draft.dialer.settings.account_of(draft.call.workspace).sid != draft.hook.account.sid:
+        return Refusal("Your account cannot make calls here. Please ask your administrator.", "foreign-account")
+    return None
+
+
+def check_workspace(draft: Draft) -> Refusal | None:
+    """The workspace that the browser names, if it names one, must be the agent's."""
+    named = draft.hook.get("workspaceId")
+    if named and named != draft.call.workspace:
+        return Refusal("You cannot make calls for that workspace.", "foreign-workspace")
+    return None
+
+
+def read_number(draft: Draft) -> Refusal | None:
+    """What was typed must be a phone number, and becomes E.164."""
+    typed = draft.call.to
+    if not typed:
+        return Refusal("There is no number to call.", "no-number")
+    number = to_e164(typed, draft.dialer.settings.default_region(draft.call.workspace))
+    if number is None:
+        return Refusal("That is not a phone number in international form, starting with plus.", "not-e164")
+    draft.call = replace(draft.call, to=number)
+    return None
+
+
+def ask_plugins(draft: Draft) -> Refusal | None:
+    """Every plugin may refuse the call; one is enough."""
+    refusals, verdicts = draft.plugins.gather("validate_call", draft.call)
+    draft.verdicts += verdicts
+    if not refusals:
+        return None
+    refusal: Refusal = refusals[0][1]
+    return refusal
+
+
+def choose_caller_id(draft: Draft) -> Refusal | None:
+    """What the customer sees: the plugins' choice, else the browser's wish, else the workspace's first number."""
+    chosen, verdicts = draft.plugins.ask("choose_caller_id", draft.call)
+    draft.verdicts += verdicts
+    wished = draft.hook.get("callerId", "callerIdChoice", "From")
+    if not chosen and wished and not wished.startswith("client:"):
+        chosen = to_e164(wished, draft.dialer.settings.default_region(draft.call.workspace)) or "none"
+    if not chosen and not draft.numbers:
+        return Refusal("Your workspace has no number to call from. Please ask your administrator.", "no-caller-id")
+    if chosen and chosen not in draft.numbers:
+        return Refusal("Your workspace does not own that caller ID.", "caller-id-not-owned")
+    draft.call = replace(draft.call, from_=chosen or draft.numbers[0])
+    return None
+
+
+def name_conference(draft: Draft) -> Refusal | None:
+    """A plugin's name, if it is one that Twilio addresses safely; else our own random one."""
+    name, verdicts = draft.plugins.ask("name_conference", draft.call)
+    draft.verdicts += verdicts
+    if name and not _CONFERENCE_NAME.fullmatch(name):
+        return Refusal("The call could not be set up. Please tell your administrator.", "conference-name")
+    draft.call = replace(draft.call, conference=name or draft.call.conference)
+    return None
+
+
+def route(draft: Draft) -> Refusal | None:
+    """A plugin may send the call to another number; that number is checked like one that was typed."""
+    found, verdicts = draft.plugins.ask("route_call", draft.call)
+    draft.verdicts += verdicts
+    if found is None:
+        return None
+    ring = found.ring_seconds or draft.call.ring_seconds
+    if found.to == draft.call.to:
+        draft.call = replace(draft.call, ring_seconds=ring)
+        return None
+    if not E164.fullmatch(found.to):
+        return Refusal("The call was routed to something that is not a phone number.", "route-not-e164")
+    draft.call = replace(draft.call, to=found.to, ring_seconds=ring)
+    return ask_plugins(draft)
+
+
+def add_options(draft: Draft) -> Refusal | None:
+    """Extra parameters of the dial request and of the conference; the earlier plugin wins."""
+    dial, verdicts = draft.plugins.gather("dial_options", draft.call)
+    draft.verdicts += verdicts
+    conference, verdicts = draft.plugins.gather("conference_options", draft.call)
+    draft.verdicts += verdicts
+    draft.call = replace(draft.call, options=_merged(dial))
+    draft.conference_options = _merged(conference)
+    return None
+
+
+def _merged(answers: list[tuple[str, dict[str, str]]]) -> dict[str, str]:
+    merged: dict[str, str] = {}
+    for _, options in reversed(answers):
+        merged |= options
+    return merged
+
+
+STEPS = (
+    check_agent,
+    check_workspace,
+    read_number,
+    ask_plugins,
+    choose_caller_id,
+    name_conference,
+    route,
+    add_options,
+)

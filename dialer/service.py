@@ -1,0 +1,40 @@
+"""What every request and job works with: settings, store, plugins, and the two things that a simulation replaces."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flask import current_app
+
+from dialer.plugins import Plugins
+from dialer.settings import Settings
+from dialer.store import Store
+
+STATUS_PATH = "/v1/voice/status"
+JOIN_PATH = "/v1/voice/conference-join"
+FALLBACK_PATH = "/v1/voice/fallback"
+CONFERENCE_STATUS_PATH = "/v1/voice/conference-status"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One Dialer. `clock` gives epoch seconds, `random_hex(n)` 2n unguessable hex digits."""
+
+    settings: Settings
+    store: Store
+    plugins: Plugins
+    clock: Callable[[], float] = field(default=time.time)
+    random_hex: Callable[[int], str] = field(default=secrets.token_hex)
+
+    def url(self, path: str) -> str:
+        """Our public URL for Twilio to call, asking for every retry that Twilio offers (5, within 15 s)."""
+        return f"{self.settings.server.public_url}{path}#rc=5&rp=all"
+
+
+def service() -> Service:
+    """The Dialer of the current application."""
+    found: Service = current_app.extensions["dialer"]
+    return found

@@ -1,0 +1,63 @@
+"""Values in, TwiML out, through the SDK's builder: it escapes, and starts with the XML declaration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from twilio.twiml.voice_response import Dial, VoiceResponse
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """Without the characters that no XML document may hold (Twilio answers them with error 12100)."""
+    return _CONTROL.sub("", text)
+
+
+def sentence(text: str, language: str) -> str:
+    """Say one sentence and hang up."""
+    response = VoiceResponse()
+    response.say(clean(text), language=language)
+    response.hangup()
+    return str(response)
+
+
+def agent_conference(
+    name: str, *, status_callback: str, wait_url: str, time_limit: int, options: Mapping[str, str]
+) -> str:
+    """Put the agent into the conference; he keeps it open, and its callbacks are configured through him.
+
+    Only the first participant's statusCallback counts (Twilio docs, conference), and the agent is the first.
+    """
+    return _conference(
+        name,
+        time_limit,
+        {
+            "beep": "false",
+            "wait_url": wait_url,
+            **options,
+            "participant_label": "agent",
+            "start_conference_on_enter": "true",
+            "end_conference_on_exit": "false",
+            "status_callback": status_callback,
+            "status_callback_event": "start end join leave mute hold",
+        },
+    )
+
+
+def customer_conference(name: str, *, time_limit: int) -> str:
+    """Put the customer into the conference; it ends when he leaves."""
+    return _conference(
+        name,
+        time_limit,
+        {"beep": "false", "participant_label": "customer", "end_conference_on_exit": "true"},
+    )
+
+
+def _conference(name: str, time_limit: int, attributes: Mapping[str, str]) -> str:
+    dial = Dial(time_limit=time_limit)
+    dial.conference(name, **{key: clean(value) for key, value in attributes.items()})
+    response = VoiceResponse()
+    response.append(dial)
+    return str(response)

@@ -1,0 +1,238 @@
+"""THE CALL: Twilio's webhooks, in the order in which Twilio sends them.
+
+    browser: device.connect({params: {To, From, workspaceId}})
+      1  POST /v1/voice/twiml              the agent's leg asks what to do: it is put into a conference, or refused
+      2  POST /v1/voice/conference-status  the agent is in: the customer is dialled (by a job, after this answer)
+      3  POST /v1/voice/status             the customer's leg: initiated, ringing, answered, completed
+      4  POST /v1/voice/conference-join    the customer answered: into the same conference, or sent off politely
+      5  POST /v1/voice/conference-status  who came, who left, when it ended
+      6  POST /v1/voice/status             how each leg ended
+         POST /v1/voice/fallback           Twilio could not get or run our TwiML
+
+Each: verify the signature, ask the hooks, let `machine.py` decide, commit once, answer. Nothing waits for the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flask import Blueprint, Response
+
+from dialer import twiml
+from dialer.calls import Call, Event, agent_gone, new_role, role_of
+from dialer.placing import Draft, decide
+from dialer.plugins import PluginSet
+from dialer.records import Fact, add_call, add_verdicts, find_call, record
+from dialer.service import CONFERENCE_STATUS_PATH, Service
+from dialer.store import Tx
+from dialer.webhook import Refused, Webhook, webhook
+
+blueprint = Blueprint("voice", __name__, url_prefix="/v1/voice")
+
+
+@blueprint.post("/twiml")
+@webhook
+def answer_agent(dialer: Service, hook: Webhook) -> Response:
+    """The agent's browser calls: decide, store the call, answer with its conference or a spoken refusal."""
+    call_sid, identity = hook.sid(), hook.field("Caller").removeprefix("client:")
+    hook.field("To")
+    with dialer.store.read() as tx:
+        known = tx.one("answer_of_leg", call_sid=call_sid, account_sid=hook.account.sid)
+        agent = tx.one("agent", identity=identity)
+        numbers = [row["number"] for row in tx.all("numbers", workspace=agent["workspace"])] if agent else []
+    if known:
+        hook.notes["outcome"] = "replayed"
+        return xml(known["twiml"])
+    plugins = dialer.plugins.current()
+    call = new_call(dialer, hook, identity, agent["workspace"] if agent else "", plugins)
+    draft = decide(Draft(dialer, hook, plugins, call, dict(agent) if agent else None, numbers))
+    return xml(place(dialer, hook, draft))
+
+
+def new_call(dialer: Service, hook: Webhook, identity: str, workspace: str, plugins: PluginSet) -> Call:
+    """The call as requested, before anything was checked."""
+    calls = dialer.settings.calls
+    return Call(
+        id=f"call_{dialer.random_hex(12)}",
+        workspace=workspace,
+        agent=identity,
+        to=hook.get("toNumber", "To"),
+        from_="",
+        conference=f"{workspace or 'none'}-{dialer.random_hex(16)}",
+        account_sid=hook.account.sid,
+        dial_when=calls.dial_when,
+        intent=f"di_{dialer.random_hex(16)}",
+        requested_at=dialer.clock(),
+        ring_seconds=calls.ring_seconds,
+        time_limit=calls.time_limit_seconds,
+        plugins=plugins.label,
+    )
+
+
+def place(dialer: Service, hook: Webhook, draft: Draft) -> str:
+    """Store what was decided, in one transaction, and give the TwiML; the first of two equal requests decides."""
+    now, call, refusal = dialer.clock(), draft.call, draft.refusal
+    call_sid = hook.sid()
+    answer = twiml.sentence(refusal.reason, dialer.settings.calls.language) if refusal else agent_twiml(dialer, draft)
+    event = Event("leg", now, "agent", call_sid, status="ringing")
+    if refusal:
+        by = "system" if ":" not in refusal.rule else f"plugin:{refusal.rule.partition(':')[0]}"
+        event = replace(event, kind="refused", by=by, reason=refusal.reason, rule=refusal.rule)
+    with dialer.store.write() as tx:
+        known = tx.one("answer_of_leg", call_sid=call_sid, account_sid=hook.account.sid)
+        if known:
+            hook.notes["outcome"] = "replayed"
+            return str(known["twiml"])
+        add_call(tx, call, answer, now)
+        add_verdicts(tx, call, draft.verdicts)
+        fact = Fact(f"twiml:{call_sid}", "call-started", "webhook", event, hook.form)
+        stored = record(tx, call, fact, now=now, plugins=draft.plugins)
+    note(hook, stored or call, f"refused {refusal.rule}" if refusal else "conference")
+    if refusal:
+        hook.notes["reason"] = refusal.reason
+    return answer
+
+
+def agent_twiml(dialer: Service, draft: Draft) -> str:
+    return twiml.agent_conference(
+        draft.call.conference,
+        status_callback=dialer.url(CONFERENCE_STATUS_PATH),
+        wait_url=dialer.settings.calls.wait_url,
+        time_limit=draft.call.time_limit,
+        options=draft.conference_options,
+    )
+
+
+@blueprint.post("/conference-status")
+@webhook
+def conference_status(dialer: Service, hook: Webhook) -> Response:
+    """Who is in the conference. The agent's join is what lets the customer be dialled."""
+    name, conference_sid = hook.field("StatusCallbackEvent"), hook.field("ConferenceSid")
+    conference, now = hook.field("FriendlyName"), dialer.clock()
+    with dialer.store.write() as tx:
+        call = find_call(tx, "call_of_conference", conference=conference, account_sid=hook.account.sid)
+        if call is None:
+            raise Refused(404, "no call of ours has this conference")
+        event = conference_event(call, hook, name, now)
+        key = f"conference:{conference_sid}:{hook.get('SequenceNumber')}:{name}:{event.call_sid}"
+        store_fact(dialer, hook, tx, call, Fact(key, name, "webhook", event, hook.form), now)
+    return no_content()
+
+
+def conference_event(call: Call, hook: Webhook, name: str, now: float) -> Event:
+    """A conference callback as a fact: its kind, whose leg it is about, and whom it shows to have left first."""
+    at, call_sid = hook.happened_at(now), hook.get("CallSid")
+    label = hook.get("ParticipantLabel")
+    role = role_of(call, call_sid) or (new_role(call) if label == "customer" else label)
+    event = Event(name, at, role, call_sid, conference_sid=hook.get("ConferenceSid"))
+    if name == "participant-join":
+        hook.sid()
+        return replace(event, kind="join", status="in-progress")
+    if name == "participant-leave":
+        hook.sid()
+        hung_up = hook.get("ReasonParticipantLeft") == "participant_hung_up"
+        return replace(event, kind="leave", by=role if hung_up else "")
+    if hook.get("ReasonConferenceEnded") == "participant-with-end-conference-on-exit-left":
+        return replace(event, by=role_of(call, hook.get("CallSidEndingConference")))
+    return event
+
+
+@blueprint.post("/status")
+@webhook
+def status(dialer: Service, hook: Webhook) -> Response:
+    """How far one leg got: the agent's (the TwiML App's status callback) or the customer's (our dial request's)."""
+    call_sid, leg_status, now = hook.sid(), hook.field("CallStatus"), dialer.clock()
+    with dialer.store.write() as tx:
+        call = call_of(tx, hook, call_sid)
+        if call is None:
+            raise Refused(404, "no call of ours has this leg")
+        duration = hook.get("CallDuration")
+        event = Event(
+            "leg",
+            hook.happened_at(now),
+            role_of(call, call_sid) or new_role(call),
+            call_sid,
+            status=leg_status,
+            duration=int(duration) if duration.isdecimal() and len(duration) < 10 else None,
+        )
+        key = f"status:{call_sid}:{hook.get('SequenceNumber')}:{leg_status}"
+        store_fact(dialer, hook, tx, call, Fact(key, f"leg-{leg_status}"[:60], "webhook", event, hook.form), now)
+    return no_content()
+
+
+@blueprint.post("/conference-join")
+@webhook
+def answer_customer(dialer: Service, hook: Webhook) -> Response:
+    """The customer answered: only the leg we dialled, and only while the agent is there, enters the conference."""
+    call_sid, now = hook.sid(), dialer.clock()
+    conference = hook.query.get("conference", "")
+    with dialer.store.write() as tx:
+        call = call_of(tx, hook, call_sid)
+        if call is None or call.conference != conference:
+            hook.notes["outcome"] = "refused unknown-conference"
+            return say(dialer, "This call cannot be connected. Goodbye.")
+        role = role_of(call, call_sid) or new_role(call)
+        event = Event("leg", now, role, call_sid, status="in-progress")
+        fact = Fact(f"join:{call_sid}", "customer-answered", "webhook", event, hook.form)
+        call = store_fact(dialer, hook, tx, call, fact, now)
+    if role != "customer" or call.over or agent_gone(call) or call.end_requested_by:
+        hook.notes["outcome"] = "refused nobody-there"
+        return say(dialer, "Sorry, nobody is available to talk to you now. Goodbye.")
+    hook.notes["outcome"] = "conference"
+    return xml(twiml.customer_conference(call.conference, time_limit=call.time_limit))
+
+
+@blueprint.post("/fallback")
+@webhook
+def fallback(dialer: Service, hook: Webhook) -> Response:
+    """Twilio could not get or run our TwiML: a polite sentence, and the error code on the call's record."""
+    call_sid, now = hook.sid(), dialer.clock()
+    code = hook.get("ErrorCode")
+    hook.notes |= {"error_code": code, "error_url": hook.get("ErrorUrl")}
+    with dialer.store.write() as tx:
+        call = call_of(tx, hook, call_sid)
+        if call:
+            event = Event("checked", now, role_of(call, call_sid), call_sid)
+            store_fact(
+                dialer,
+                hook,
+                tx,
+                call,
+                Fact(f"fallback:{call_sid}:{code}", "fallback", "webhook", event, hook.form),
+                now,
+            )
+    return say(dialer, "Sorry, this call could not be connected. Please try again in a moment.")
+
+
+def call_of(tx: Tx, hook: Webhook, call_sid: str) -> Call | None:
+    """The call of this leg: known by its sid, else by the unguessable dial intent that our callback URLs carry."""
+    account_sid = hook.account.sid
+    return find_call(tx, "call_of_leg", call_sid=call_sid, account_sid=account_sid) or find_call(
+        tx, "call_of_intent", intent=hook.query.get("intent", ""), account_sid=account_sid
+    )
+
+
+def store_fact(dialer: Service, hook: Webhook, tx: Tx, call: Call, fact: Fact, now: float) -> Call:
+    """Record the fact, once, and note in the log line what it came to."""
+    after = record(tx, call, fact, now=now, plugins=dialer.plugins.current())
+    note(hook, after or call, "stored" if after else "known already")
+    hook.notes["event"] = fact.name
+    return after or call
+
+
+def note(hook: Webhook, call: Call, outcome: str) -> None:
+    hook.notes |= {"call": call.id, "status": call.status, "outcome": outcome}
+    if call.over:
+        hook.notes["ended_by"] = call.ended_by
+
+
+def xml(text: str) -> Response:
+    return Response(text, content_type="text/xml; charset=utf-8")
+
+
+def say(dialer: Service, text: str) -> Response:
+    return xml(twiml.sentence(text, dialer.settings.calls.language))
+
+
+def no_content() -> Response:
+    return Response(status=204)
