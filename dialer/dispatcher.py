@@ -1,0 +1,102 @@
+"""The dispatcher process: sweeps, claims and runs jobs on threads. One per store; the kernel frees its lock."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from random import Random
+
+from dialer.errors import DialerError
+from dialer.jobs import Worker
+from dialer.service import Service
+from dialer.store import Row, StoreError
+from dialer.twilio import Carrier
+
+log = logging.getLogger("dialer.dispatcher")
+
+#: Seconds between looks for due jobs, and between sweeps for overdue calls.
+POLL = 0.05
+SWEEP = 1.0
+#: Jobs at once: our own, and the plugins' deliveries, which never wait for one another.
+CORE_THREADS = 8
+DELIVERY_THREADS = 8
+
+
+class Dispatcher:
+    """Runs a Worker until it is told to stop, then lets running jobs finish."""
+
+    def __init__(self, dialer: Service) -> None:
+        settings = dialer.settings
+
+        @cache
+        def carrier(account_sid: str) -> Carrier:
+            account = settings.account(account_sid)
+            if account is None:
+                raise DialerError(f"account {account_sid} is no longer configured")
+            return Carrier(account, settings.twilio.api_base)
+
+        self.dialer = dialer
+        self.worker = Worker(dialer, carrier, Random())
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Work until `stopping` is set."""
+        with self.dialer.store.write() as tx:
+            tx.run("wake_open_calls", now=self.dialer.clock())
+        pools = [(False, Pool(CORE_THREADS)), (True, Pool(DELIVERY_THREADS))]
+        swept = 0.0
+        while not self.stopping.wait(POLL):
+            try:
+                if self.dialer.clock() - swept >= SWEEP:
+                    swept = self.dialer.clock()
+                    self.worker.sweep()
+                for deliveries, pool in pools:
+                    self._fill(pool, deliveries)
+            except StoreError as error:
+                log.error("the store does not answer: %s", error)
+                self.stopping.wait(1.0)
+        for _, pool in pools:
+            pool.executor.shutdown(wait=True)
+
+    def _fill(self, pool: Pool, deliveries: bool) -> None:
+        free = pool.free()
+        for job in self.worker.claim(deliveries=deliveries, limit=free) if free else []:
+            pool.run(self.worker, job)
+
+
+class Pool:
+    """Threads that never hold more jobs than they start at once: the lease of a claimed job is not for waiting."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.executor = ThreadPoolExecutor(threads)
+        self._running: set[Future[None]] = set()
+
+    def free(self) -> int:
+        self._running = {future for future in self._running if not future.done()}
+        return self.threads - len(self._running)
+
+    def run(self, worker: Worker, job: Row) -> None:
+        self._running.add(self.executor.submit(_run_one, worker, job))
+
+
+def _run_one(worker: Worker, job: Row) -> None:
+    try:
+        worker.run(job)
+    except StoreError as error:
+        log.error("a job's outcome could not be stored, it will run again: %s", error)
+
+
+def only_one(lock_path: Path) -> int:
+    """Hold the dispatcher's lock for the life of this process; raises DialerError when another process holds it."""
+    descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise DialerError(f"another dispatcher already works on this store ({lock_path.name} is held)") from None
+    return descriptor
