@@ -1,0 +1,54 @@
+"""create_app: settings, store, plugins, blueprints, in this order."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+
+from flask import Flask
+
+from dialer import admin, api, logs, voice
+from dialer.config import load
+from dialer.plugins import FixedPlugins, Plugins, PluginSet
+from dialer.service import Service
+from dialer.settings import Settings
+from dialer.store import Store, open_store
+
+
+def create_app(
+    config: Settings | None = None,
+    *,
+    plugins: Iterable[object] | Plugins | None = None,
+    store: Store | None = None,
+    clock: Callable[[], float] = time.time,
+    random_hex: Callable[[int], str] = secrets.token_hex,
+) -> Flask:
+    """A Flask application that is a Dialer; raises ConfigError or StoreError with one line that names the fix.
+
+    Without arguments everything comes from dialer.toml and the environment. `plugins` takes plugin objects, as tests
+    have them, in place of those that are configured.
+    """
+    app = Flask("dialer", static_folder=None)
+    app.extensions["dialer"] = create_service(config, plugins=plugins, store=store, clock=clock, random_hex=random_hex)
+    for blueprint in (voice.blueprint, api.blueprint, admin.blueprint):
+        app.register_blueprint(blueprint)
+    return app
+
+
+def create_service(
+    config: Settings | None = None,
+    *,
+    plugins: Iterable[object] | Plugins | None = None,
+    store: Store | None = None,
+    clock: Callable[[], float] = time.time,
+    random_hex: Callable[[int], str] = secrets.token_hex,
+) -> Service:
+    """What the application and the dispatcher work with, made the same way for both."""
+    settings = config or load()
+    logs.configure(settings.server.log, settings.server.log_level)
+    if plugins is None:
+        plugins = Plugins(settings)
+    elif not isinstance(plugins, Plugins):
+        plugins = FixedPlugins(PluginSet.of(plugins))
+    return Service(settings, store or open_store(settings.store.url), plugins, clock, random_hex)

@@ -1,0 +1,155 @@
+"""Who is asking: keys of workspaces and agents, what they may do, and how often.
+
+A key reads `dk_<id>_<secret>`. It is shown once; the store keeps a hash of the secret. A key of an agent acts as that
+agent only; a key of a workspace (no agent) acts for any agent of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from flask import request
+
+from dialer.errors import DialerError
+from dialer.service import Service
+from dialer.store import Row, Tx
+
+SCOPES = ("token", "calls:read", "calls:write")
+_KEY = re.compile(r"dk_([0-9a-f]{12})_([0-9a-f]{40})")
+_IDENTITY = re.compile(r"[A-Za-z0-9_]{1,121}")
+
+#: Requests a minute: of one key for tokens, of one key for all else, of one address with wrong keys.
+TOKENS_A_MINUTE = 10
+REQUESTS_A_MINUTE = 300
+WRONG_KEYS_A_MINUTE = 30
+
+
+class ApiError(Exception):
+    """An answer of the REST API that is not what was asked for: an HTTP status, a stable code and a sentence."""
+
+    def __init__(self, http_status: int, code: str, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks: a workspace, and the one agent of it that the key is bound to ("" for any)."""
+
+    workspace: str
+    agent: str
+    key_id: str
+    scopes: frozenset[str]
+
+
+def authenticate(dialer: Service, scope: str) -> Principal:
+    """The holder of the request's bearer key; raises ApiError with 401, 403 or 429."""
+    now = dialer.clock()
+    shown = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+    found = _KEY.fullmatch(shown)
+    with dialer.store.read() as tx:
+        row = tx.one("key", key_id=found[1]) if found else None
+    if found is None or row is None or not _good(row, found[2], now):
+        limit(dialer, f"wrong:{request.remote_addr}", WRONG_KEYS_A_MINUTE)
+        raise ApiError(401, "unauthorized", "send a valid key as 'Authorization: Bearer dk_…' (dialer keys add)")
+    scopes = frozenset(row["scopes"].split())
+    if scope not in scopes:
+        raise ApiError(403, "scope", f"this key lacks the scope {scope}")
+    allowed = TOKENS_A_MINUTE if scope == "token" else REQUESTS_A_MINUTE
+    limit(dialer, f"{scope}:{row['id']}", allowed)
+    return Principal(row["workspace"], row["agent"], row["id"], scopes)
+
+
+def limit(dialer: Service, key: str, a_minute: int) -> None:
+    """Count one use of this key in the current minute; raises ApiError 429 over the limit."""
+    now = dialer.clock()
+    window = int(now // 60)
+    with dialer.store.write() as tx:
+        row = tx.one("count_use", key=key, window=window)
+        tx.run("forget_use", window=window - 1)
+    if row and row["count"] > a_minute:
+        raise ApiError(429, "rate-limit", f"over {a_minute} requests a minute", retry_after=60 - int(now % 60))
+
+
+def add_workspace(tx: Tx, workspace: str, name: str, now: float) -> None:
+    """Create a tenant; raises DialerError for a bad or taken id."""
+    if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", workspace):
+        raise DialerError(f"workspace id {workspace!r} must be up to 64 letters, digits or underscores")
+    if not tx.run("add_workspace", id=workspace, name=name or workspace, created_at=now):
+        raise DialerError(f"workspace {workspace} exists already")
+
+
+def add_agent(tx: Tx, workspace: str, identity: str, name: str, role: str, now: float) -> None:
+    """Create an agent; raises DialerError for a bad or taken identity (they are unique over all workspaces)."""
+    if not _IDENTITY.fullmatch(identity):
+        raise DialerError(f"identity {identity!r} must be up to 121 letters, digits or underscores")
+    require_workspace(tx, workspace)
+    values = {"identity": identity, "workspace": workspace, "name": name or identity, "role": role}
+    if not tx.run("add_agent", **values, created_at=now):
+        raise DialerError(f"agent {identity} exists already (identities are unique over all workspaces)")
+
+
+def add_key(
+    tx: Tx,
+    workspace: str,
+    agent: str,
+    scopes: Iterable[str],
+    *,
+    now: float,
+    ttl: float | None = None,
+    random_hex: Callable[[int], str] = secrets.token_hex,
+) -> str:
+    """Create a key and give it in full, for the only time; raises DialerError for what does not exist."""
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown:
+        raise DialerError(f"scope {unknown[0]!r} is not known (scopes: {', '.join(SCOPES)})")
+    require_workspace(tx, workspace)
+    if agent:
+        require_agent(tx, workspace, agent)
+    key_id, secret = random_hex(6), random_hex(20)
+    tx.run(
+        "add_key",
+        id=key_id,
+        workspace=workspace,
+        agent=agent,
+        hash=_hash(secret),
+        scopes=" ".join(scopes),
+        created_at=now,
+        expires_at=None if ttl is None else now + ttl,
+    )
+    return f"dk_{key_id}_{secret}"
+
+
+def require_workspace(tx: Tx, workspace: str) -> Row:
+    row = tx.one("workspace", workspace=workspace)
+    if row is None or row["disabled_at"]:
+        raise DialerError(f"there is no workspace {workspace} (dialer workspaces list)")
+    return row
+
+
+def require_agent(tx: Tx, workspace: str, identity: str) -> Row:
+    """The agent, enabled and of this workspace; raises DialerError."""
+    row = tx.one("agent", identity=identity)
+    if row is None or row["workspace"] != workspace or row["disabled_at"] or row["workspace_disabled_at"]:
+        raise DialerError(f"there is no agent {identity} in {workspace} (dialer agents list)")
+    return row
+
+
+def _good(row: Row, secret: str, now: float) -> bool:
+    valid = hmac.compare_digest(row["hash"], _hash(secret))
+    expired = row["expires_at"] is not None and row["expires_at"] <= now
+    disabled = row["workspace_disabled_at"] or row["agent_disabled_at"]
+    return valid and not (row["revoked_at"] or expired or disabled)
+
+
+def _hash(secret: str) -> str:
+    """The secret is 160 random bits: a plain hash of it cannot be guessed from, unlike one of a password."""
+    return hashlib.sha256(secret.encode()).hexdigest()
