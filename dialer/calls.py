@@ -43,7 +43,7 @@ class Call:
     """One conversation: who, with whom, how far it got. Numbers are E.164, times epoch seconds, lengths seconds.
 
     `dial` is the state of its intent (planned, sending, accepted, unknown, rejected, absent, canceled);
-    `ended_by` is agent, customer, system or plugin:<name>; `reason` is a sentence for people, `rule` a word for machines.
+    `ended_by` is agent, customer, system or plugin:<name>; `reason` is a sentence for people, `rule` a machine's word.
     """
 
     id: str

@@ -245,7 +245,9 @@ def _save_leg(tx: Tx, call: Call, leg: Leg) -> None:
 def _hooks_told(fact: Fact, before: Call, after: Call) -> list[str]:
     """Which tell-hooks one fact is told through."""
     hooks = []
-    if fact.event.kind == "leg" and after.legs != before.legs:
+    if fact.name == "call-started":
+        hooks.append("call_started")
+    elif fact.event.kind == "leg" and after.legs != before.legs:
         hooks.append("call_status")
     if fact.name.startswith(("participant-", "conference-", "announcement-")):
         hooks.append("conference_event")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -122,8 +123,7 @@ def read_faults(text: str) -> Faults:
 def simulate(calls: int, seed: int, faults: str, as_json: bool) -> None:
     """Play calls through the shipped code in virtual time and check what must hold."""
     chosen = read_faults(faults)
-    stderr = click.get_text_stream("stderr")
-    with click.progressbar(length=calls, label="calls", hidden=as_json, file=stderr) as bar:
+    with click.progressbar(length=calls, label="calls", hidden=as_json, file=sys.stderr) as bar:
         played = play(calls, seed, chosen, bar.update)
     if as_json:
         click.echo(json.dumps(played.as_json()))

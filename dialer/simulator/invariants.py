@@ -137,7 +137,8 @@ def tells_the_truth(world: World, story: Story) -> Iterator[str]:
 
 def keeps_to_its_workspace(world: World, story: Story) -> Iterator[str]:
     """What is on record of a call is all of one workspace, that of its agent."""
-    identity = story.agent.from_.removeprefix("client:") if story.agent else story.row["agent"]
+    caller = (story.agent.caller or story.agent.from_) if story.agent else ""
+    identity = caller.removeprefix("client:") or story.row["agent"]
     owner = next((agent.workspace for agent in world.agents if agent.identity == identity), "")
     with world.dialer.store.read() as tx:
         others = tx.one("strangers_of_call", call_id=story.id, workspace=owner)

@@ -72,6 +72,7 @@ STATEMENTS = {
     "call_of_conference": _CALLS + "WHERE c.conference = :conference AND c.account_sid = :account_sid",
     "answer_of_leg": "SELECT c.twiml FROM calls c JOIN legs l ON l.call_id = c.id "
     "WHERE l.call_sid = :call_sid AND c.account_sid = :account_sid AND l.role = 'agent'",
+    "twiml_of_call": "SELECT twiml FROM calls WHERE id = :call_id AND workspace = :workspace",
     "calls": _CALLS + f"WHERE {_VISIBLE} AND (:status = '' OR status = :status) AND requested_at < :before "
     "ORDER BY requested_at DESC LIMIT :limit",
     "add_call": _insert("calls", [*CALL_COLUMNS, "twiml"]),

@@ -1,0 +1,5 @@
+"""`python -m dialer`: the command line."""
+
+from dialer.cli import main
+
+main()
