@@ -1,0 +1,1 @@
+"""The plugins that come with Dialer: one folder each, installed as `dialer_plugins`."""
