@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 #: Statuses in the order a call can pass through them; the terminal ones share the last rank.
 STATUSES = ("requested", "agent-joined", "dialing", "ringing", "in-progress")
@@ -38,7 +39,7 @@ class Leg:
         return self.status not in LEG_FINAL
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """One conversation: who, with whom, how far it got. Numbers are E.164, times epoch seconds, lengths seconds.
 
@@ -87,6 +88,13 @@ class Call:
     def settled(self) -> bool:
         """Ended, and nothing of it is left at Twilio's: no live leg, no dial request without an outcome."""
         return self.over and self.dial not in ("sending", "unknown") and not any(leg.live for leg in self.legs)
+
+
+def changed(call: Call, **values: Any) -> Call:
+    """The call with other values; what `dataclasses.replace` does, at a tenth of its cost, several times a webhook."""
+    new = object.__new__(Call)
+    new.__dict__.update(call.__dict__, **values)
+    return new
 
 
 @dataclass(frozen=True, slots=True)

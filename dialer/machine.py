@@ -23,6 +23,7 @@ from dialer.calls import (
     Leg,
     agent_gone,
     agent_present,
+    changed,
     dial_due,
     role_of,
 )
@@ -80,13 +81,13 @@ def _merge(call: Call, event: Event) -> Call:
     if event.kind in ("leg", "join", "leave", "refused"):
         call = _merge_leg(call, event)
     if event.conference_sid and not call.conference_sid:
-        call = replace(call, conference_sid=event.conference_sid)
+        call = changed(call, conference_sid=event.conference_sid)
     if event.kind == "dial":
         call = _merge_dial(call, event)
     if event.kind == "hang-up" and not call.over and not call.end_requested_by:
-        call = replace(call, end_requested_by=event.by or "system")
+        call = changed(call, end_requested_by=event.by or "system")
     if event.kind == "refused" and not call.over:
-        call = replace(call, status="rejected", dial="canceled", reason=event.reason, rule=event.rule)
+        call = changed(call, status="rejected", dial="canceled", reason=event.reason, rule=event.rule)
     return _merge_evidence(call, event)
 
 
@@ -102,18 +103,18 @@ def _merge_leg(call: Call, event: Event) -> Call:
         left=leg.left or event.kind == "leave",
     )
     legs = tuple(new if one is known else one for one in call.legs) if known else (*call.legs, new)
-    call = replace(call, legs=legs)
+    call = changed(call, legs=legs)
     return _merge_customer(call, event) if new.role == "customer" else call
 
 
 def _merge_customer(call: Call, event: Event) -> Call:
     """A customer's leg is proof that the dial request was carried out, whatever the answer to it said."""
     if call.dial in ("planned", "sending", "unknown"):
-        call = replace(call, dial="accepted")
+        call = changed(call, dial="accepted")
     if event.status == "in-progress" and (call.answered_at is None or event.at < call.answered_at):
-        call = replace(call, answered_at=event.at)
+        call = changed(call, answered_at=event.at)
     if event.duration is not None and call.duration is None:
-        call = replace(call, duration=event.duration)
+        call = changed(call, duration=event.duration)
     return call
 
 
@@ -134,7 +135,7 @@ def _merge_dial(call: Call, event: Event) -> Call:
         return call
     closed = event.status in ("rejected", "absent")
     reason = (event.reason or call.reason) if closed else call.reason
-    return replace(call, dial=event.status, reason=reason, rule=(event.rule or call.rule) if closed else call.rule)
+    return changed(call, dial=event.status, reason=reason, rule=(event.rule or call.rule) if closed else call.rule)
 
 
 def _merge_evidence(call: Call, event: Event) -> Call:
@@ -146,7 +147,7 @@ def _merge_evidence(call: Call, event: Event) -> Call:
     best = (-call.ended_rank, call.ended_at if call.ended_at is not None else event.at, call.ended_by)
     if call.ended_by and best <= (-rank, event.at, who):
         return call
-    return replace(call, ended_by=who, ended_rank=rank, ended_at=event.at)
+    return changed(call, ended_by=who, ended_rank=rank, ended_at=event.at)
 
 
 def _ender(call: Call, event: Event) -> str:
@@ -161,8 +162,8 @@ def _ender(call: Call, event: Event) -> str:
 def _settle(call: Call) -> Call:
     """Derive what follows from the facts: an intent nobody waits for any more, and the status."""
     if call.dial == "planned" and not call.over and (agent_gone(call) or call.end_requested_by):
-        call = replace(call, dial="canceled")
-    return replace(call, status=status_of(call))
+        call = changed(call, dial="canceled")
+    return changed(call, status=status_of(call))
 
 
 def _status_from_facts(call: Call) -> str:

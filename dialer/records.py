@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from dialer.calls import Call, Effect, Event, Leg, new_role, role_of
+from dialer.calls import Call, Effect, Event, Leg, changed, new_role, role_of
 from dialer.hookspecs import CallEvent
 from dialer.machine import apply, wait_seconds
 from dialer.plugins import PluginSet, Verdict
@@ -57,8 +57,8 @@ def add_call(tx: Tx, call: Call, twiml: str, now: float) -> None:
     """Store a new call with its legs, its dial intent and the TwiML it was answered with."""
     values = {column: getattr(call, name) for column, name in _FIELDS}
     tx.run("add_call", **values, options=json.dumps(call.options), twiml=twiml)
-    for leg in call.legs:
-        _save_leg(tx, call, leg)
+    for position, leg in enumerate(call.legs):
+        _save_leg(tx, call, leg, position)
     if call.intent:
         tx.run(
             "add_intent",
@@ -77,6 +77,7 @@ def record(tx: Tx, call: Call, fact: Fact, *, now: float, plugins: PluginSet) ->
     if event_id is None:
         return None
     change = apply(call, fact.event)
+    _raise_alarm(call, change.call)
     after = _with_deadline(change.call, now)
     save(tx, call, after)
     add_jobs(tx, after, change.effects, now)
@@ -91,8 +92,6 @@ def record_truth(tx: Tx, call: Call, truth: LegTruth, *, source: str, now: float
     event = Event("leg", now, role, truth.call_sid, status=truth.status, duration=truth.duration)
     if apply(call, event).call == call:
         return call
-    if role == "stray":
-        log.error("double_dial: %s has a second customer leg %s", call.id, truth.call_sid)
     fact = Fact(f"{source}:{truth.call_sid}:{truth.status}", f"leg-{truth.status}", source, event)
     return record(tx, call, fact, now=now, plugins=plugins) or call
 
@@ -125,9 +124,9 @@ def save(tx: Tx, before: Call, after: Call) -> None:
         id=after.id,
         **{column: getattr(after, name) for column, name in _CHANGES},
     )
-    for leg in after.legs:
+    for position, leg in enumerate(after.legs):
         if leg not in before.legs:
-            _save_leg(tx, after, leg)
+            _save_leg(tx, after, leg, position)
     customer = after.leg("customer")
     if after.intent and (after.dial != before.dial or customer != before.leg("customer")):
         tx.run(
@@ -222,12 +221,21 @@ def postpone(tx: Tx, call: Call, now: float) -> Call:
     return after
 
 
+def _raise_alarm(before: Call, after: Call) -> None:
+    """Say aloud what must not happen: a second customer leg, or one of a dial that was given up."""
+    for leg in after.legs[len(before.legs) :]:
+        if leg.role == "stray":
+            log.error("double_dial: %s has a second customer leg %s", after.id, leg.call_sid)
+        elif leg.role == "customer" and before.dial == "absent":
+            log.error("late_leg: %s was given up, and has a customer leg %s now", after.id, leg.call_sid)
+
+
 def _with_deadline(call: Call, now: float) -> Call:
     wait = wait_seconds(call)
-    return replace(call, deadline=None if wait is None else now + wait)
+    return changed(call, deadline=None if wait is None else now + wait)
 
 
-def _save_leg(tx: Tx, call: Call, leg: Leg) -> None:
+def _save_leg(tx: Tx, call: Call, leg: Leg, position: int) -> None:
     tx.run(
         "save_leg",
         call_sid=leg.call_sid,
@@ -239,6 +247,7 @@ def _save_leg(tx: Tx, call: Call, leg: Leg) -> None:
         status=leg.status,
         joined=leg.joined,
         left=leg.left,
+        position=position,
     )
 
 

@@ -41,13 +41,13 @@ SCHEMA = (
     """CREATE TABLE legs (
         call_sid TEXT PRIMARY KEY, call_id TEXT NOT NULL REFERENCES calls(id), workspace TEXT NOT NULL,
         account_sid TEXT NOT NULL, conference TEXT NOT NULL, role TEXT NOT NULL, status TEXT NOT NULL,
-        joined INTEGER NOT NULL, "left" INTEGER NOT NULL)""",
+        joined INTEGER NOT NULL, "left" INTEGER NOT NULL, position INTEGER NOT NULL) WITHOUT ROWID""",
     "CREATE INDEX legs_by_call ON legs (call_id)",
     """CREATE TABLE dial_intents (
         id TEXT PRIMARY KEY, call_id TEXT NOT NULL REFERENCES calls(id), workspace TEXT NOT NULL,
         account_sid TEXT NOT NULL, state TEXT NOT NULL, call_sid TEXT NOT NULL DEFAULT '',
         attempts INTEGER NOT NULL DEFAULT 0,
-        looks INTEGER NOT NULL DEFAULT 0, sent_at REAL, error TEXT NOT NULL DEFAULT '', created_at REAL NOT NULL)""",
+        looks INTEGER NOT NULL DEFAULT 0, sent_at REAL, error TEXT NOT NULL DEFAULT '', created_at REAL NOT NULL) WITHOUT ROWID""",
     """CREATE UNIQUE INDEX one_live_intent_per_call ON dial_intents (call_id)
         WHERE state IN ('planned', 'sending', 'unknown', 'accepted')""",
     "CREATE INDEX intents_by_account ON dial_intents (account_sid, sent_at)",
@@ -55,8 +55,7 @@ SCHEMA = (
         id INTEGER PRIMARY KEY, workspace TEXT NOT NULL, call_id TEXT NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL,
         source TEXT NOT NULL, call_sid TEXT NOT NULL, role TEXT NOT NULL, status TEXT NOT NULL, at REAL NOT NULL,
         received_at REAL NOT NULL, payload TEXT NOT NULL)""",
-    "CREATE UNIQUE INDEX events_once ON events (workspace, key)",
-    "CREATE INDEX events_by_call ON events (call_id)",
+    "CREATE UNIQUE INDEX events_once ON events (call_id, key)",
     """CREATE TABLE verdicts (
         id INTEGER PRIMARY KEY, workspace TEXT NOT NULL, call_id TEXT NOT NULL, plugin TEXT NOT NULL,
         hook TEXT NOT NULL, answer TEXT NOT NULL, milliseconds REAL NOT NULL, error TEXT NOT NULL)""",

@@ -1,7 +1,8 @@
 """Every statement of the product by name, kept together so that each can be read for its tenant.
 
 Each takes the workspace, or (on webhooks, whose workspace is found through the call) the Twilio account that signed the
-request; only the dispatcher's own (`due_*`, `*_job`, `overdue_*`) look across tenants, since it serves them all.
+request. The dispatcher's own (`due_*`, `*_job`, `overdue_*`) look across tenants, since it serves them all, and so do
+those of the command line (`all_*`, `calls_starting_with`).
 """
 
 from __future__ import annotations
@@ -84,10 +85,21 @@ STATEMENTS = {
     "open_calls": "SELECT count(*) AS open FROM calls WHERE deadline IS NOT NULL",
     # legs
     "legs": 'SELECT call_sid, role, status, joined, "left" FROM legs '
-    "WHERE call_id = :call_id AND workspace = :workspace ORDER BY rowid",
+    "WHERE call_id = :call_id AND workspace = :workspace ORDER BY position",
     "save_leg": _insert(
         "legs",
-        ["call_sid", "call_id", "workspace", "account_sid", "conference", "role", "status", "joined", "left"],
+        [
+            "call_sid",
+            "call_id",
+            "workspace",
+            "account_sid",
+            "conference",
+            "role",
+            "status",
+            "joined",
+            "left",
+            "position",
+        ],
         'ON CONFLICT (call_sid) DO UPDATE SET status = :status, joined = :joined, "left" = :left '
         "WHERE workspace = :workspace",
     ),
@@ -124,6 +136,12 @@ STATEMENTS = {
     "WHERE call_id = :call_id AND workspace = :workspace AND id > :after ORDER BY id",
     "add_verdict": _insert("verdicts", ["workspace", "call_id", "plugin", "hook", "answer", "milliseconds", "error"]),
     "verdicts_of_call": "SELECT * FROM verdicts WHERE call_id = :call_id AND workspace = :workspace ORDER BY id",
+    # an admin at this machine's command line: all tenants, or one
+    "all_calls": _CALLS + "WHERE (:workspace = '' OR workspace = :workspace) AND (:status = '' OR status = :status) "
+    "ORDER BY requested_at DESC LIMIT :limit",
+    "calls_starting_with": _CALLS + "WHERE substr(c.id, 1, length(:prefix)) = :prefix ORDER BY c.id LIMIT :limit",
+    "all_numbers": "SELECT workspace, number, created_at FROM numbers WHERE :workspace = '' OR workspace = :workspace "
+    "ORDER BY workspace, created_at, number",
     # jobs
     "add_job": _insert(
         "jobs",
