@@ -14,6 +14,7 @@ from dialer.plugins import FixedPlugins, Plugins, PluginSet
 from dialer.service import Service
 from dialer.settings import Settings
 from dialer.store import Store, open_store
+from dialer.webhook import FastLane
 
 
 def create_app(
@@ -31,8 +32,9 @@ def create_app(
     """
     app = Flask("dialer", static_folder=None)
     app.extensions["dialer"] = create_service(config, plugins=plugins, store=store, clock=clock, random_hex=random_hex)
-    for blueprint in (voice.blueprint, api.blueprint, admin.blueprint):
+    for blueprint in (voice.webhooks.blueprint(), api.blueprint, admin.blueprint):
         app.register_blueprint(blueprint)
+    app.wsgi_app = FastLane(app, voice.webhooks)  # type: ignore[method-assign]  # as Flask's documents do it
     return app
 
 

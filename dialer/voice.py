@@ -16,25 +16,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flask import Blueprint, Response
-
 from dialer import twiml
 from dialer.calls import Call, Event, agent_gone, new_role, role_of
-from dialer.placing import Draft, decide
+from dialer.placing import Draft, decide, serves
 from dialer.plugins import PluginSet
 from dialer.records import Fact, add_call, add_verdicts, find_call, record
-from dialer.service import CONFERENCE_STATUS_PATH, Service
+from dialer.service import CONFERENCE_STATUS_PATH, FALLBACK_PATH, JOIN_PATH, STATUS_PATH, Service
 from dialer.store import Tx
-from dialer.webhook import Refused, Webhook, webhook
+from dialer.webhook import Answer, Refused, Webhook, Webhooks
 
-blueprint = Blueprint("voice", __name__, url_prefix="/v1/voice")
+webhooks = Webhooks()
 
 
-@blueprint.post("/twiml")
-@webhook
-def answer_agent(dialer: Service, hook: Webhook) -> Response:
+@webhooks.post("/v1/voice/twiml")
+def answer_agent(dialer: Service, hook: Webhook) -> Answer:
     """The agent's browser calls: decide, store the call, answer with its conference or a spoken refusal."""
-    call_sid, identity = hook.sid(), hook.field("Caller").removeprefix("client:")
+    call_sid, caller = hook.sid(), hook.field("Caller")
+    identity = caller.removeprefix("client:") if caller.startswith("client:") else ""
     hook.field("To")
     with dialer.store.read() as tx:
         known = tx.one("answer_of_leg", call_sid=call_sid, account_sid=hook.account.sid)
@@ -44,7 +42,8 @@ def answer_agent(dialer: Service, hook: Webhook) -> Response:
         hook.notes["outcome"] = "replayed"
         return xml(known["twiml"])
     plugins = dialer.plugins.current()
-    call = new_call(dialer, hook, identity, agent["workspace"] if agent else "", plugins)
+    workspace = agent["workspace"] if agent and serves(dialer.settings, hook.account, agent["workspace"]) else ""
+    call = new_call(dialer, hook, identity, workspace, plugins)
     draft = decide(Draft(dialer, hook, plugins, call, dict(agent) if agent else None, numbers))
     return xml(place(dialer, hook, draft))
 
@@ -103,9 +102,8 @@ def agent_twiml(dialer: Service, draft: Draft) -> str:
     )
 
 
-@blueprint.post("/conference-status")
-@webhook
-def conference_status(dialer: Service, hook: Webhook) -> Response:
+@webhooks.post(CONFERENCE_STATUS_PATH)
+def conference_status(dialer: Service, hook: Webhook) -> Answer:
     """Who is in the conference. The agent's join is what lets the customer be dialled."""
     name, conference_sid = hook.field("StatusCallbackEvent"), hook.field("ConferenceSid")
     conference, now = hook.field("FriendlyName"), dialer.clock()
@@ -137,9 +135,8 @@ def conference_event(call: Call, hook: Webhook, name: str, now: float) -> Event:
     return event
 
 
-@blueprint.post("/status")
-@webhook
-def status(dialer: Service, hook: Webhook) -> Response:
+@webhooks.post(STATUS_PATH)
+def status(dialer: Service, hook: Webhook) -> Answer:
     """How far one leg got: the agent's (the TwiML App's status callback) or the customer's (our dial request's)."""
     call_sid, leg_status, now = hook.sid(), hook.field("CallStatus"), dialer.clock()
     with dialer.store.write() as tx:
@@ -160,9 +157,8 @@ def status(dialer: Service, hook: Webhook) -> Response:
     return no_content()
 
 
-@blueprint.post("/conference-join")
-@webhook
-def answer_customer(dialer: Service, hook: Webhook) -> Response:
+@webhooks.post(JOIN_PATH)
+def answer_customer(dialer: Service, hook: Webhook) -> Answer:
     """The customer answered: only the leg we dialled, and only while the agent is there, enters the conference."""
     call_sid, now = hook.sid(), dialer.clock()
     conference = hook.query.get("conference", "")
@@ -182,9 +178,8 @@ def answer_customer(dialer: Service, hook: Webhook) -> Response:
     return xml(twiml.customer_conference(call.conference, time_limit=call.time_limit))
 
 
-@blueprint.post("/fallback")
-@webhook
-def fallback(dialer: Service, hook: Webhook) -> Response:
+@webhooks.post(FALLBACK_PATH)
+def fallback(dialer: Service, hook: Webhook) -> Answer:
     """Twilio could not get or run our TwiML: a polite sentence, and the error code on the call's record."""
     call_sid, now = hook.sid(), dialer.clock()
     code = hook.get("ErrorCode")
@@ -226,13 +221,13 @@ def note(hook: Webhook, call: Call, outcome: str) -> None:
         hook.notes["ended_by"] = call.ended_by
 
 
-def xml(text: str) -> Response:
-    return Response(text, content_type="text/xml; charset=utf-8")
+def xml(text: str) -> Answer:
+    return Answer(200, text)
 
 
-def say(dialer: Service, text: str) -> Response:
+def say(dialer: Service, text: str) -> Answer:
     return xml(twiml.sentence(text, dialer.settings.calls.language))
 
 
-def no_content() -> Response:
-    return Response(status=204)
+def no_content() -> Answer:
+    return Answer(204)
