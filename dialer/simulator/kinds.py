@@ -1,0 +1,40 @@
+"""The kinds of entries in the network's log: the truth about what happened, for whoever checks it."""
+
+from __future__ import annotations
+
+KINDS: dict[str, str] = {
+    "alert": "A line in the account's debugger: code, message, url.",
+    "amd": "Machine detection has a result: answered_by.",
+    "announcement": "An announcement begins in a conference: url.",
+    "answered": "A leg is in progress: who.",
+    "application-error": "Twilio apologizes to the caller before it hangs up: code.",
+    "bridged": "This leg can hear another one from now on.",
+    "call-created": "A leg exists: to, and queue_time, parent or who.",
+    "call-ended": "A leg is over: status, by, duration.",
+    "call-initiated": "A leg is dialled: to.",
+    "conference-created": "A conference exists: name.",
+    "conference-end": "A conference is over: reason.",
+    "conference-enter": "A leg comes into a conference: label, start, end (what its coming and going does).",
+    "conference-exit": "A leg is out of its conference: label, reason.",
+    "conference-start": "A conference is in progress.",
+    "digits": "The person at a leg presses keys: digits.",
+    "digits-sent": "Twilio presses keys after the answer: digits.",
+    "hold": "A participant is put on hold.",
+    "lost": "The network of a leg's person is gone; Twilio does not know yet.",
+    "mute": "A participant is muted.",
+    "program-end": "A TwiML program has run to its end, which ends the call.",
+    "program-start": "A TwiML program begins: url, verbs.",
+    "recording-end": "A recording is over: recording, duration.",
+    "recording-start": "A recording begins: recording.",
+    "redirected": "REST sends a call to another program: url.",
+    "request": "A webhook attempt goes out: id, purpose, attempt, url.",
+    "response": "A webhook attempt was answered: id, purpose, status, failed.",
+    "ring-start": "A phone or browser rings: who.",
+    "ring-stop": "It rings no more: who, why.",
+    "said": "Text is spoken to a leg: text.",
+    "unhold": "A participant is taken off hold.",
+    "unmute": "A participant is unmuted.",
+    "verb": "A TwiML verb begins: name.",
+    "webhook-lost": "A fault swallowed a callback: purpose, url.",
+}
+"""Each kind with its meaning and the names in its detail."""
