@@ -1,0 +1,254 @@
+"""Read dialer.toml and the environment into frozen settings; the environment wins.
+
+`load` raises ConfigError with the first fault, `check` lists them all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from dialer.errors import ConfigError
+from dialer.settings import (
+    Account,
+    Calls,
+    PluginList,
+    Server,
+    Settings,
+    StoreSettings,
+    Twilio,
+    Workspace,
+    WorkspaceTwilio,
+    is_loopback,
+)
+from dialer.tables import Mark, Secret, Source, one_line, read, unknown
+
+__all__ = ["Account", "Mark", "Secret", "Settings", "check", "config_path", "load", "mark", "reload"]
+
+T = TypeVar("T")
+
+SECTIONS = {"server": Server, "store": StoreSettings, "twilio": Twilio, "calls": Calls}
+
+
+def load(environ: Mapping[str, str] = os.environ, *, cwd: Path | None = None) -> Settings:
+    """Read all settings; raises ConfigError with the first fault and the number of others."""
+    settings, faults = _read(environ, cwd or Path.cwd())
+    if faults:
+        more = f" (and {len(faults) - 1} more: run dialer check)" if len(faults) > 1 else ""
+        raise ConfigError(faults[0] + more)
+    return settings
+
+
+def reload(settings: Settings) -> Settings:
+    """Read again what these settings were read from; raises ConfigError."""
+    return load(settings.source.environ, cwd=settings.source.cwd)
+
+
+def check(environ: Mapping[str, str] = os.environ, *, cwd: Path | None = None) -> list[str]:
+    """Every fault of the settings, one line each; those of plugins are found by `plugins.check`."""
+    return _read(environ, cwd or Path.cwd())[1]
+
+
+def mark(path: Path) -> Mark:
+    """What tells one content of a file from the next without reading it; None when there is no file."""
+    try:
+        return _mark_of(path.stat())
+    except OSError:
+        return None
+
+
+def _mark_of(found: os.stat_result) -> Mark:
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def instance_path(environ: Mapping[str, str], cwd: Path) -> Path:
+    """The folder of the database and the secrets."""
+    return cwd / (environ.get("DIALER_INSTANCE") or "instance")
+
+
+def config_path(environ: Mapping[str, str], cwd: Path) -> Path:
+    """Where dialer.toml is, or would be."""
+    named = environ.get("DIALER_CONFIG")
+    return cwd / named if named else instance_path(environ, cwd) / "dialer.toml"
+
+
+@dataclass
+class _Reading:
+    """The file's tables and the faults found in them so far."""
+
+    source: Source
+    tables: dict[str, Any]
+    faults: list[str] = field(default_factory=list)
+    faulty: set[str] = field(default_factory=set)
+
+    def fault(self, section: str, key: str, text: str) -> None:
+        self.faults.append(self.source.fault(section, key, text))
+
+    def table(self, tables: Mapping[str, Any], name: str, section: str) -> dict[str, Any]:
+        """A table within another; empty when it is missing, or no table at all."""
+        found = tables.get(name, {})
+        if not isinstance(found, dict):
+            self.fault(section, "", f"must be a table, written [{section}]")
+            return {}
+        return found
+
+    def build(
+        self, cls: type[T], table: Mapping[str, Any], section: str, *, overridden: bool = False
+    ) -> T:
+        """The section as its dataclass; what is at fault in it stays at its default."""
+        values, faults = read(cls, table, self.source, section, overridden=overridden)
+        self.faults += faults
+        if faults:
+            self.faulty.add(section)
+        return cls(**values)
+
+
+def _read(environ: Mapping[str, str], cwd: Path) -> tuple[Settings, list[str]]:
+    reading = _open(environ, cwd)
+    for name in reading.tables:
+        if name not in (*SECTIONS, "plugins", "workspaces"):
+            reading.fault(name, "", unknown(name, (*SECTIONS, "plugins", "workspaces"), "section"))
+    sections: dict[str, Any] = {
+        name: reading.build(cls, reading.table(reading.tables, name, name), name, overridden=True)
+        for name, cls in SECTIONS.items()
+    }
+    workspaces, own = _workspaces(reading)
+    settings = Settings(
+        source=reading.source,
+        instance=instance_path(environ, cwd),
+        **sections,
+        plugins=_plugin_list(reading),
+        plugin_tables=_plugin_tables(reading),
+        workspaces=MappingProxyType(workspaces),
+        accounts=tuple(_accounts(reading, {None: sections["twilio"], **own})),
+    )
+    _check_reach(reading, settings)
+    return _with_defaults(settings), reading.faults
+
+
+def _open(environ: Mapping[str, str], cwd: Path) -> _Reading:
+    path = config_path(environ, cwd)
+    source = Source(path, cwd, environ)
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            source = replace(source, mark=_mark_of(found), mode=found.st_mode)
+            return _Reading(source, tomllib.load(file))
+    except FileNotFoundError:
+        missing = "is not there; correct DIALER_CONFIG, or unset it to use defaults"
+        return _Reading(source, {}, [one_line(f"{path}: {missing}")] if environ.get("DIALER_CONFIG") else [])
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        why = "is not UTF-8 text"
+    except tomllib.TOMLDecodeError as error:
+        why = f"is not TOML: {error}"
+    return _Reading(source, {}, [one_line(f"{path}: {why}")])
+
+
+def _workspaces(reading: _Reading) -> tuple[dict[str, Workspace], dict[str | None, WorkspaceTwilio]]:
+    """The [workspaces.NAME] tables, and the accounts of those that have their own."""
+    workspaces: dict[str, Workspace] = {}
+    accounts: dict[str | None, WorkspaceTwilio] = {}
+    tables = reading.table(reading.tables, "workspaces", "workspaces")
+    for name in tables:
+        section = f"workspaces.{name}"
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+            reading.fault(section, "", "a workspace's name is up to 64 letters, digits, _ and -")
+        table = dict(reading.table(tables, name, section))
+        if "twilio" in table:
+            own = reading.table(table, "twilio", f"{section}.twilio")
+            accounts[name] = reading.build(WorkspaceTwilio, own, f"{section}.twilio")
+            del table["twilio"]
+        workspaces[name] = reading.build(Workspace, table, section)
+    return workspaces, accounts
+
+
+def _plugin_list(reading: _Reading) -> PluginList:
+    """The plugins that are on: from DIALER_PLUGINS if it is set, even to nothing."""
+    table = reading.table(reading.tables, "plugins", "plugins")
+    own = {name: value for name, value in table.items() if name == "enabled" or not isinstance(value, dict)}
+    listed = reading.build(PluginList, own, "plugins")
+    named = reading.source.environ.get("DIALER_PLUGINS")
+    if named is not None:
+        listed = PluginList(enabled=tuple(name.strip() for name in named.split(",") if name.strip()))
+    for name in sorted({name for name in listed.enabled if listed.enabled.count(name) > 1}):
+        reading.fault("plugins", "enabled", f"{name} is listed more than once; keep the place it should have")
+    return listed
+
+
+def _plugin_tables(reading: _Reading) -> Mapping[str, Mapping[str, Any]]:
+    table = reading.table(reading.tables, "plugins", "plugins")
+    return MappingProxyType({name: value for name, value in table.items() if isinstance(value, dict)})
+
+
+def _accounts(reading: _Reading, given: Mapping[str | None, WorkspaceTwilio]) -> Iterator[Account]:
+    """The usable accounts, the default one first; what is missing of the others becomes faults."""
+    seen: dict[str, str] = {}
+    for workspace, own in given.items():
+        section = f"workspaces.{workspace}.twilio" if workspace else "twilio"
+        for key, text in () if section in reading.faulty else _gaps(own, workspace):
+            reading.fault(section, key, text)
+        if own.account_sid in seen:
+            other = seen[own.account_sid]
+            reading.fault(section, "account_sid", f"this is also the account of [{other}]; each has its own")
+        elif own.account_sid:
+            seen[own.account_sid] = section
+            yield _account(own, workspace)
+
+
+def _account(own: WorkspaceTwilio, workspace: str | None) -> Account:
+    return Account(
+        sid=own.account_sid,
+        tokens=tuple(token for token in (own.auth_token, own.previous_auth_token) if token),
+        api_key=own.api_key,
+        api_secret=own.api_secret,
+        app_sid=own.app_sid,
+        workspace=workspace,
+        calls_per_second=own.calls_per_second,
+    )
+
+
+def _gaps(own: WorkspaceTwilio, workspace: str | None) -> Iterator[tuple[str, str]]:
+    """What one account lacks. The default account may be missing as a whole."""
+    fix = "set it" if workspace else "set it or TWILIO_{}"
+    token = own.auth_token or own.previous_auth_token
+    if own.account_sid and not own.auth_token:
+        yield "auth_token", f"missing; {fix.format('AUTH_TOKEN')}, or no signature can be checked"
+    if not own.account_sid and (workspace or token or own.api_key or own.app_sid):
+        yield "account_sid", f"missing; {fix.format('ACCOUNT_SID')}, the AC... of the account"
+    if own.api_key and not own.api_secret:
+        yield "api_secret", f"missing; {fix.format('API_SECRET')}, the secret of the API key"
+    if own.api_secret and not own.api_key:
+        yield "api_key", f"missing; {fix.format('API_KEY')}, the SK... of the secret"
+
+
+def _check_reach(reading: _Reading, settings: Settings) -> None:
+    """Twilio itself must be told a URL that it can reach."""
+    if not settings.accounts or settings.simulated or reading.faulty & {"server", "twilio"}:
+        return
+    url = settings.server.public_url
+    if not url:
+        fix = "missing; set it or DIALER_PUBLIC_URL to the https:// URL under which Twilio reaches Dialer"
+        reading.fault("server", "public_url", fix)
+    elif is_loopback(urlsplit(url).hostname or ""):
+        reading.fault("server", "public_url", f"{url} is this machine's own; use one that Twilio can reach")
+
+
+def _with_defaults(settings: Settings) -> Settings:
+    """Fill in what follows from the rest: the database's place, and our URL for a simulator beside us."""
+    server, store = settings.server, settings.store
+    if not server.public_url:
+        host, _, port = server.bind.rpartition(":")
+        host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
+        server = replace(server, public_url=f"http://{host}:{port}")
+    if not store.url:
+        store = replace(store, url=f"sqlite:///{settings.instance / 'dialer.db'}")
+    return replace(settings, server=server, store=store)
