@@ -1,0 +1,270 @@
+"""The contract with plugins: every hook in call order, and the values that pass through them.
+
+The first six are called inside Twilio's request, so they answer fast and from memory. The last four are told
+afterwards by the dispatcher: they may use the network, and are told again until they return without an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pluggy
+
+from dialer.calls import Call
+from dialer.numbers import E164
+
+hookspec = pluggy.HookspecMarker("dialer")
+hookimpl = pluggy.HookimplMarker("dialer")
+
+#: Hooks by the way they are called: the first answer counts, all answers count, no answer is wanted.
+ASKED = ("choose_caller_id", "name_conference", "route_call")
+GATHERED = ("validate_call", "dial_options", "conference_options")
+TOLD = ("call_started", "call_status", "conference_event", "call_ended")
+#: Hooks that refuse the call when a plugin fails; the others go on without its answer.
+FAILS_CLOSED = ("validate_call",)
+
+CONFERENCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+RING_SECONDS = range(5, 601)
+
+#: Names and values are those of DIAL_OPTIONS and of CONFERENCE_OPTIONS below.
+DialOptions = dict[str, str]
+ConferenceOptions = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a call is not placed: a sentence that is spoken to the agent, and a stable word for machines."""
+
+    reason: str
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The number to dial in place of the one asked for (E.164), and for how many seconds to let it ring."""
+
+    to: str
+    ring_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallEvent:
+    """One fact that Twilio reported. `name` is its word (answered, participant-join), `at` in epoch seconds.
+
+    `call_sid`, `role` and `status` are those of the leg concerned, empty when it is the conference; `detail`
+    holds what else came with the fact.
+    """
+
+    name: str
+    at: float
+    call_sid: str = ""
+    role: str = ""
+    status: str = ""
+    detail: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What one option may be: one of the choices, a whole number within a range, or a text of a shape."""
+
+    meaning: str
+    choices: tuple[str, ...] = ()
+    numbers: range | None = None
+    shape: str = ""
+
+    def accepts(self, value: str) -> bool:
+        """Whether Twilio would take this value."""
+        if self.numbers is not None:
+            return re.fullmatch(r"[0-9]{1,6}", value) is not None and int(value) in self.numbers
+        return value in self.choices or bool(self.shape and re.fullmatch(self.shape, value))
+
+
+_BOOLEAN = ("true", "false")
+_TRIM = Option("cut silence off both ends of the recording", ("trim-silence", "do-not-trim"))
+
+#: What a plugin may set of the customer's call (Twilio docs, call-resource); numbers, TwiML and callbacks are
+#: Dialer's own.
+DIAL_OPTIONS: Mapping[str, Option] = {
+    "timeout": Option("seconds to let it ring", numbers=RING_SECONDS),
+    "time_limit": Option("seconds after which Twilio ends the call", numbers=range(10, 86_401)),
+    "send_digits": Option("keys pressed after the answer, w to wait", shape=r"[0-9A-D#*wW]{1,32}"),
+    "machine_detection": Option("find out who answers before connecting", ("Enable", "DetectMessageEnd")),
+    "machine_detection_timeout": Option("seconds to find out", numbers=range(3, 60)),
+    "machine_detection_speech_threshold": Option("ms of speech of a machine", numbers=range(1000, 6001)),
+    "machine_detection_speech_end_threshold": Option("ms of silence that end it", numbers=range(500, 5001)),
+    "machine_detection_silence_timeout": Option("ms of silence at first", numbers=range(2000, 10_001)),
+    "record": Option("record the customer's leg", _BOOLEAN),
+    "recording_channels": Option("both voices in one channel, or apart", ("mono", "dual")),
+    "recording_track": Option("whose voice", ("inbound", "outbound", "both")),
+    "trim": _TRIM,
+    "call_reason": Option("shown by phones that can", shape=r"[^\r\n]{1,50}"),
+}
+
+#: What a plugin may set of the conference (Twilio docs, conference); labels, start, end and callbacks are
+#: Dialer's own.
+CONFERENCE_OPTIONS: Mapping[str, Option] = {
+    "beep": Option("a tone when somebody comes or goes", (*_BOOLEAN, "onEnter", "onExit")),
+    "wait_url": Option("what the agent hears while alone; empty is silence", ("",), shape=r"https?://[^\s<>\"]+"),
+    "wait_method": Option("GET lets Twilio cache a sound file", ("GET", "POST")),
+    "region": Option("where the sound is mixed", ("us1", "ie1", "de1", "sg1", "br1", "au1", "jp1")),
+    "record": Option("record what all hear", ("do-not-record", "record-from-start")),
+    "trim": _TRIM,
+    "max_participants": Option("how many may join", numbers=range(2, 251)),
+    "jitter_buffer_size": Option("more is smoother, less is quicker", ("small", "medium", "large", "off")),
+}
+
+
+@hookspec
+def validate_call(call: Call) -> Refusal | None:
+    """Refuse a call before it is dialled.
+
+    When: after Twilio's signature, the agent and the number are checked, before anything is stored.
+    Answer: a Refusal, or None to let the call through. An empty rule becomes the plugin's name.
+    Several plugins: all are asked; one Refusal is enough, and the first one is spoken.
+    If it raises: the call is refused with the rule plugin-error:<name>.
+    """
+
+
+@hookspec(firstresult=True)
+def choose_caller_id(call: Call) -> str | None:
+    """Choose the number that the customer sees.
+
+    When: after validate_call, before the conference is named; call.from_ is the number the agent asked for.
+    Answer: a number in E.164 that belongs to the workspace, or None to leave it.
+    Several plugins: asked in order; the first answer counts.
+    If it raises: no answer.
+    """
+
+
+@hookspec(firstresult=True)
+def name_conference(call: Call) -> str | None:
+    """Name the conference that joins the agent and the customer.
+
+    When: after choose_caller_id, before the agent joins.
+    Answer: 1 to 128 letters, digits, _ and -, new for each call and nothing personal; or None.
+    Several plugins: asked in order; the first answer counts.
+    If it raises: no answer.
+    """
+
+
+@hookspec(firstresult=True)
+def route_call(call: Call) -> Route | None:
+    """Choose the number to dial, and for how long to let it ring.
+
+    When: after name_conference, before the agent joins.
+    Answer: a Route (E.164, 5 to 600 seconds), or None to dial call.to.
+    Several plugins: asked in order; the first answer counts.
+    If it raises: no answer.
+    """
+
+
+@hookspec
+def dial_options(call: Call) -> DialOptions | None:
+    """Set options of the customer's call, such as machine detection.
+
+    When: after route_call; the call that is placed later uses them.
+    Answer: a dict of the names and values under "Dial options", or None.
+    Several plugins: all are asked; for an option that two of them set, the earlier plugin wins.
+    If it raises: no answer.
+    """
+
+
+@hookspec
+def conference_options(call: Call) -> ConferenceOptions | None:
+    """Set options of the conference, such as recording.
+
+    When: after dial_options, just before the answer to Twilio is written.
+    Answer: a dict of the names and values under "Conference options", or None.
+    Several plugins: all are asked; for an option that two of them set, the earlier plugin wins.
+    If it raises: no answer.
+    """
+
+
+@hookspec
+def call_started(call: Call) -> None:
+    """Learn that a call was accepted, or refused by validate_call (then call.status is rejected).
+
+    When: after the call is stored.
+    Answer: none.
+    Several plugins: each is told on its own; one that is slow or fails holds up no other.
+    If it raises: it is told again later, then put on the list of dead letters.
+    """
+
+
+@hookspec
+def call_status(call: Call, event: CallEvent) -> None:
+    """Learn that a leg of the call changed its status.
+
+    When: after the status callback is stored; callbacks may come late, and a repeated one is told once.
+    Answer: none.
+    Several plugins: each is told on its own; one that is slow or fails holds up no other.
+    If it raises: it is told again later, then put on the list of dead letters.
+    """
+
+
+@hookspec
+def conference_event(call: Call, event: CallEvent) -> None:
+    """Learn what happened in the conference: start, end, join, leave, mute, hold.
+
+    When: after the conference callback is stored.
+    Answer: none.
+    Several plugins: each is told on its own; one that is slow or fails holds up no other.
+    If it raises: it is told again later, then put on the list of dead letters.
+    """
+
+
+@hookspec
+def call_ended(call: Call) -> None:
+    """Learn that a call is over: how it ended, who ended it and how long it lasted.
+
+    When: after the call has reached its terminal status.
+    Answer: none.
+    Several plugins: each is told on its own; one that is slow or fails holds up no other.
+    If it raises: it is told again later, then put on the list of dead letters.
+    """
+
+
+def answer_fault(hook: str, answer: object) -> str:
+    """What is wrong with a plugin's answer to an asked or gathered hook; empty when nothing is."""
+    if hook == "validate_call":
+        return _fault_of_refusal(answer)
+    if hook == "route_call":
+        return _fault_of_route(answer)
+    if hook in ("dial_options", "conference_options"):
+        return _fault_of_options(DIAL_OPTIONS if hook == "dial_options" else CONFERENCE_OPTIONS, answer)
+    caller_id = hook == "choose_caller_id"
+    if isinstance(answer, str) and (E164 if caller_id else CONFERENCE_NAME).fullmatch(answer):
+        return ""
+    return f"{answer!r:.80} is not {'a number in E.164' if caller_id else 'a conference name'}"
+
+
+def _fault_of_refusal(answer: object) -> str:
+    if not isinstance(answer, Refusal):
+        return f"{answer!r:.80} is not a Refusal"
+    if not (isinstance(answer.reason, str) and answer.reason.strip() and isinstance(answer.rule, str)):
+        return f"{answer!r:.80} needs a sentence as its reason and a word as its rule"
+    return ""
+
+
+def _fault_of_route(answer: object) -> str:
+    if not isinstance(answer, Route):
+        return f"{answer!r:.80} is not a Route"
+    if not (isinstance(answer.to, str) and E164.fullmatch(answer.to)):
+        return f"{answer.to!r:.80} is not a number in E.164"
+    ring = answer.ring_seconds
+    if ring is not None and not (isinstance(ring, int) and ring in RING_SECONDS):
+        return f"ring_seconds {ring!r:.80} is not 5 to 600"
+    return ""
+
+
+def _fault_of_options(allowed: Mapping[str, Option], answer: object) -> str:
+    if not isinstance(answer, dict):
+        return f"{answer!r:.80} is not a dict"
+    for name, value in answer.items():
+        if not (isinstance(name, str) and name in allowed):
+            return f"{name!r:.80} is not an option a plugin may set (options: {', '.join(allowed)})"
+        if not (isinstance(value, str) and allowed[name].accepts(value)):
+            return f"{value!r:.80} is not a value of the option {name}"
+    return ""
