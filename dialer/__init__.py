@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dialer.calls import Call, Leg
 from dialer.errors import ConfigError, DialerError, PluginError
 from dialer.hookspecs import CallEvent, Refusal, Route, hookimpl
+from dialer.tables import Secret, Setting
 
 if TYPE_CHECKING:
     from dialer.app import create_app
@@ -20,6 +21,8 @@ __all__ = [
     "PluginError",
     "Refusal",
     "Route",
+    "Secret",
+    "Setting",
     "create_app",
     "hookimpl",
 ]

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
 
 from dialer.auth import ApiError, Principal, authenticate, require_agent
 from dialer.calls import Call, Event
@@ -184,6 +185,17 @@ def answer_store_error(error: StoreError) -> Response:
 @blueprint.errorhandler(ConfigError)
 def answer_config_error(error: ConfigError) -> Response:
     return answer_error(ApiError(503, "configuration", str(error)))
+
+
+@blueprint.app_errorhandler(HTTPException)
+def answer_http_error(error: HTTPException) -> HTTPException | Response:
+    """What Flask itself refuses (404, 405, 413, 500), in the same shape below our prefix."""
+    if not request.path.startswith(f"{blueprint.url_prefix}/"):
+        return error
+    code = error.name.lower().replace(" ", "-")
+    response = answer_error(ApiError(error.code or 500, code, error.description or error.name))
+    response.headers.extend({name: value for name, value in error.get_headers() if name == "Allow"})
+    return never_cache(response)
 
 
 @blueprint.after_request

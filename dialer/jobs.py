@@ -116,7 +116,9 @@ class Worker:
 
 def run_dial(worker: Worker, job: Row) -> Result:
     account = worker.dialer.settings.account_of(job["workspace"])
-    word, again = dial(worker.dialer, worker.carriers(account.sid), job["call_id"], job["workspace"])
+    carrier = worker.carriers(account.sid)
+    carrier.prepare()
+    word, again = dial(worker.dialer, carrier, job["call_id"], job["workspace"])
     return Result(word, again)
 
 

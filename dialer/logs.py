@@ -9,12 +9,16 @@ import sys
 import time
 from collections.abc import Mapping
 
+from dialer.tables import one_line
+
 _NUMBER = re.compile(r"(?<![0-9A-Za-z])\+(\d)(\d{2,10})(\d{4})(?!\d)")
 _PERCENT_NUMBER = re.compile(r"%2B(\d)(\d{2,10})(\d{4})(?!\d)", re.IGNORECASE)
 
 
 def mask(text: str) -> str:
     """Hide the middle of every phone number: +14155550101 becomes +1******0101."""
+    if "+" not in text and "%2" not in text:
+        return text
     for pattern in (_NUMBER, _PERCENT_NUMBER):
         text = pattern.sub(lambda found: f"+{found[1]}{'*' * len(found[2])}{found[3]}", text)
     return text
@@ -23,7 +27,9 @@ def mask(text: str) -> str:
 def log_line(log: logging.Logger, level: int, what: str, notes: Mapping[str, str], seconds: float) -> None:
     """One line for one webhook or job: what it was, its notes, how long it took."""
     if log.isEnabledFor(level):
-        log.log(level, what, extra={"notes": {**notes, "ms": f"{seconds * 1000:.1f}"}})
+        record = logging.LogRecord(log.name, level, "", 0, what, None, None)
+        record.notes = {**notes, "ms": f"{seconds * 1000:.1f}"}
+        log.handle(record)  # past the search for the calling line, which no line shows
 
 
 class TextFormatter(logging.Formatter):
@@ -31,8 +37,9 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         notes = getattr(record, "notes", {})
-        words = " ".join(f"{key}={_quoted(value)}" for key, value in notes.items() if value)
-        line = f"{_stamp(record)} {record.levelname} {record.name} {record.getMessage()} {words}".rstrip()
+        # Masked before it is quoted: an escaped character must not hide the start of a number.
+        words = " ".join(f"{key}={_quoted(mask(value))}" for key, value in notes.items() if value)
+        line = f"{_stamp(record)} {record.levelname} {record.name} {one_line(record.getMessage())} {words}".rstrip()
         return mask(line + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""))
 
 
@@ -49,7 +56,7 @@ class JsonFormatter(logging.Formatter):
         fields |= getattr(record, "notes", {})
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)
-        return mask(json.dumps(fields))
+        return json.dumps({name: mask(value) for name, value in fields.items()})
 
 
 def configure(style: str, level: str) -> None:
@@ -67,4 +74,5 @@ def _stamp(record: logging.LogRecord) -> str:
 
 
 def _quoted(value: str) -> str:
-    return json.dumps(value) if " " in value or '"' in value else value
+    plain = value.isprintable() and " " not in value and '"' not in value
+    return value if plain else json.dumps(value)

@@ -6,18 +6,17 @@ believed: agent and workspace come from the token's identity, which Twilio repea
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from dialer.calls import Call
+from dialer.errors import ConfigError
 from dialer.hookspecs import Refusal
-from dialer.numbers import E164, to_e164
+from dialer.numbers import to_e164
 from dialer.plugins import PluginSet, Verdict
 from dialer.service import Service
+from dialer.settings import Account, Settings
 from dialer.webhook import Webhook
-
-_CONFERENCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 @dataclass(slots=True)
@@ -31,6 +30,7 @@ class Draft:
     agent: Mapping[str, object] | None
     numbers: list[str]
     refusal: Refusal | None = None
+    refused_by: str = "system"
     verdicts: list[Verdict] = field(default_factory=list)
     conference_options: dict[str, str] = field(default_factory=dict)
 
@@ -44,12 +44,20 @@ def decide(draft: Draft) -> Draft:
     return draft
 
 
+def serves(settings: Settings, account: Account, workspace: str) -> bool:
+    """Whether this workspace calls through this account."""
+    try:
+        return settings.account_of(workspace).sid == account.sid
+    except ConfigError:
+        return False
+
+
 def check_agent(draft: Draft) -> Refusal | None:
     """The agent must be known, enabled, in an enabled workspace that this Twilio account serves."""
     agent = draft.agent
     if agent is None or agent["disabled_at"] or agent["workspace_disabled_at"]:
         return Refusal("You are not set up to make calls. Please ask your administrator.", "unknown-agent")
-    if draft.dialer.settings.account_of(draft.call.workspace).sid != draft.hook.account.sid:
+    if not draft.call.workspace:
         return Refusal("Your account cannot make calls here. Please ask your administrator.", "foreign-account")
     return None
 
@@ -80,7 +88,9 @@ def ask_plugins(draft: Draft) -> Refusal | None:
     draft.verdicts += verdicts
     if not refusals:
         return None
-    refusal: Refusal = refusals[0][1]
+    refusal: Refusal
+    plugin, refusal = refusals[0]
+    draft.refused_by = f"plugin:{plugin}"
     return refusal
 
 
@@ -100,11 +110,9 @@ def choose_caller_id(draft: Draft) -> Refusal | None:
 
 
 def name_conference(draft: Draft) -> Refusal | None:
-    """A plugin's name, if it is one that Twilio addresses safely; else our own random one."""
+    """A plugin's name, else the random one that the call has."""
     name, verdicts = draft.plugins.ask("name_conference", draft.call)
     draft.verdicts += verdicts
-    if name and not _CONFERENCE_NAME.fullmatch(name):
-        return Refusal("The call could not be set up. Please tell your administrator.", "conference-name")
     draft.call = replace(draft.call, conference=name or draft.call.conference)
     return None
 
@@ -119,8 +127,6 @@ def route(draft: Draft) -> Refusal | None:
     if found.to == draft.call.to:
         draft.call = replace(draft.call, ring_seconds=ring)
         return None
-    if not E164.fullmatch(found.to):
-        return Refusal("The call was routed to something that is not a phone number.", "route-not-e164")
     draft.call = replace(draft.call, to=found.to, ring_seconds=ring)
     return ask_plugins(draft)
 
@@ -131,7 +137,13 @@ def add_options(draft: Draft) -> Refusal | None:
     draft.verdicts += verdicts
     conference, verdicts = draft.plugins.gather("conference_options", draft.call)
     draft.verdicts += verdicts
-    draft.call = replace(draft.call, options=_merged(dial))
+    options = _merged(dial)
+    draft.call = replace(
+        draft.call,
+        ring_seconds=int(options.pop("timeout", draft.call.ring_seconds)),
+        time_limit=int(options.pop("time_limit", draft.call.time_limit)),
+        options=options,
+    )
     draft.conference_options = _merged(conference)
     return None
 

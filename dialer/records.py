@@ -42,10 +42,8 @@ def load(tx: Tx, row: Row | None) -> Call | None:
     values = {name: row[column] for column, name in _FIELDS}
     return Call(
         **values,
-        options=json.loads(row["options"]),
-        legs=tuple(
-            Leg(leg["call_sid"], leg["role"], leg["status"], bool(leg["joined"]), bool(leg["left"])) for leg in legs
-        ),
+        options=json.loads(row["options"]) if row["options"] != "{}" else {},
+        legs=tuple(Leg(sid, role, status, bool(joined), bool(left)) for sid, role, status, joined, left in legs),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +12,7 @@ from urllib.parse import urlsplit
 
 from dialer.calls import LEG_FINAL
 from dialer.errors import ConfigError
-from dialer.settings import Account
+from dialer.settings import Account, is_loopback
 
 if TYPE_CHECKING:
     from twilio.http import HttpClient
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 TIMEOUT = (3.05, 10.0)
 #: Answers to a change of something that has ended: the call is over, the conference is, or it is not found.
 ENDED_CODES = frozenset({21220, 16022, 20404})
+
+_CALL_SID = re.compile(r"CA[0-9a-f]{32}")
 
 T = TypeVar("T")
 
@@ -55,9 +59,16 @@ class Carrier:
         http = self._http or http_client(self.api_base)
         return Client(user, secret.reveal(), account_sid=account.sid, http_client=http)
 
+    def prepare(self) -> None:
+        """Build the client, so that what is wrong with it shows before a dial is under way."""
+        self.client  # noqa: B018  # cached
+
     def dial(self, to: str, from_: str, options: Mapping[str, Any]) -> str:
         """Create the customer's call and give its CallSid. Not idempotent (error 20500): never repeat it blindly."""
-        return str(self.client.calls.create(to=to, from_=from_, **options).sid)
+        sid = str(self.client.calls.create(to=to, from_=from_, **options).sid)
+        if not _CALL_SID.fullmatch(sid):
+            raise ValueError("Twilio's answer names no call")
+        return sid
 
     def end_leg(self, call_sid: str, *, answered: bool) -> LegTruth:
         """Cancel a leg that rings, hang up one that talks; it is ended whichever it turns out to be."""
@@ -128,19 +139,21 @@ def http_client(api_base: str) -> HttpClient:
             timeout: float | None = None,
             allow_redirects: bool = False,
         ) -> Response:
-            answer = requests.request(
-                method,
-                rebase(url, api_base),
-                params=params,
-                data=data,
-                headers=headers,
-                auth=auth,
-                timeout=TIMEOUT,
-                allow_redirects=allow_redirects,
-            )
+            with requests.Session() as session:  # a connection of its own for each request
+                session.trust_env = not is_loopback(urlsplit(api_base).hostname or "")
+                answer = session.request(
+                    method,
+                    rebase(url, api_base),
+                    params=params,
+                    data=data,
+                    headers=headers,
+                    auth=auth,
+                    timeout=TIMEOUT,
+                    allow_redirects=allow_redirects,
+                )
             return Response(answer.status_code, answer.text, dict(answer.headers))
 
-    return Transport()
+    return Transport(logging.getLogger("dialer.twilio"), is_async=False, timeout=TIMEOUT[1])
 
 
 def rebase(url: str, api_base: str) -> str:

@@ -57,7 +57,7 @@ def new_call(dialer: Service, hook: Webhook, identity: str, workspace: str, plug
         agent=identity,
         to=hook.get("toNumber", "To"),
         from_="",
-        conference=f"{workspace or 'none'}-{dialer.random_hex(16)}",
+        conference=conference_name(dialer, workspace),
         account_sid=hook.account.sid,
         dial_when=calls.dial_when,
         intent=f"di_{dialer.random_hex(16)}",
@@ -70,18 +70,18 @@ def new_call(dialer: Service, hook: Webhook, identity: str, workspace: str, plug
 
 def place(dialer: Service, hook: Webhook, draft: Draft) -> str:
     """Store what was decided, in one transaction, and give the TwiML; the first of two equal requests decides."""
-    now, call, refusal = dialer.clock(), draft.call, draft.refusal
-    call_sid = hook.sid()
-    answer = twiml.sentence(refusal.reason, dialer.settings.calls.language) if refusal else agent_twiml(dialer, draft)
+    now, refusal, call_sid = dialer.clock(), draft.refusal, hook.sid()
     event = Event("leg", now, "agent", call_sid, status="ringing")
     if refusal:
-        by = "system" if ":" not in refusal.rule else f"plugin:{refusal.rule.partition(':')[0]}"
-        event = replace(event, kind="refused", by=by, reason=refusal.reason, rule=refusal.rule)
+        event = replace(event, kind="refused", by=draft.refused_by, reason=refusal.reason, rule=refusal.rule)
     with dialer.store.write() as tx:
         known = tx.one("answer_of_leg", call_sid=call_sid, account_sid=hook.account.sid)
         if known:
             hook.notes["outcome"] = "replayed"
             return str(known["twiml"])
+        if tx.one("conference_taken", conference=draft.call.conference):  # by a plugin that names two calls alike
+            draft.call = replace(draft.call, conference=conference_name(dialer, draft.call.workspace))
+        call, answer = draft.call, first_twiml(dialer, draft)
         add_call(tx, call, answer, now)
         add_verdicts(tx, call, draft.verdicts)
         fact = Fact(f"twiml:{call_sid}", "call-started", "webhook", event, hook.form)
@@ -92,7 +92,14 @@ def place(dialer: Service, hook: Webhook, draft: Draft) -> str:
     return answer
 
 
-def agent_twiml(dialer: Service, draft: Draft) -> str:
+def conference_name(dialer: Service, workspace: str) -> str:
+    return f"{workspace or 'none'}-{dialer.random_hex(16)}"
+
+
+def first_twiml(dialer: Service, draft: Draft) -> str:
+    """What the agent's leg is answered with: why not, or the conference."""
+    if draft.refusal:
+        return twiml.sentence(draft.refusal.reason, dialer.settings.calls.language)
     return twiml.agent_conference(
         draft.call.conference,
         status_callback=dialer.url(CONFERENCE_STATUS_PATH),

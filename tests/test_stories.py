@@ -296,6 +296,45 @@ def test_a_number_that_a_plugin_routes_to_is_validated_too(make_stage: Any) -> N
     assert (talker.call.rule, stage.dialled()) == ("careful:forbidden", [])
 
 
+class Rigid:
+    """Names every call alike, gives options of the dial request, and cannot check one number."""
+
+    @hookimpl
+    def validate_call(self, call: Call) -> Refusal | None:
+        if call.to == "+14155550102":
+            raise RuntimeError("no idea")
+        return None
+
+    @hookimpl
+    def name_conference(self, call: Call) -> str | None:
+        return "the-room"
+
+    @hookimpl
+    def dial_options(self, call: Call) -> dict[str, str]:
+        return {"timeout": "17", "time_limit": "99"}
+
+
+def test_two_calls_that_a_plugin_names_alike_are_not_joined(make_stage: Any) -> None:
+    stage = make_stage(plugins=(Rigid(),))
+    first, second = (stage.agent_dials("+14155550106") for _ in range(2))
+    stage.ends()
+    assert first.call.conference == "the-room" != second.call.conference
+    assert (first.call.status, second.call.status) == ("completed", "completed")
+
+
+def test_time_outs_that_a_plugin_sets_are_the_calls_own(make_stage: Any) -> None:
+    stage = make_stage(plugins=(Rigid(),))
+    call = stage.agent_dials("+14155550106").call
+    assert (call.ring_seconds, call.time_limit, call.options) == (17, 99, {})
+    assert (stage.dialled()[0].timeout, stage.dialled()[0].time_limit) == (17, 99)
+
+
+def test_a_check_that_raises_refuses_in_the_name_of_its_plugin(make_stage: Any) -> None:
+    stage = make_stage(plugins=(Rigid(),))
+    call = stage.agent_dials("+14155550102").call
+    assert (call.status, call.rule, call.ended_by) == ("rejected", "plugin-error:rigid", "plugin:rigid")
+
+
 class Diary:
     """Writes down what it is told; fails the first time."""
 

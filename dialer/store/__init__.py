@@ -45,5 +45,5 @@ def open_store(url: str) -> Store:
 
     scheme, _, path = url.partition(":///")
     if scheme != "sqlite" or not path:
-        raise ConfigError(f"store url {url!r} is not known (use sqlite:///path/to/dialer.db)")
+        raise ConfigError(f"a {scheme.partition('+')[0][:12]} store is not there yet (use sqlite:///path/to/dialer.db)")
     return SqliteStore(Path(path))

@@ -47,7 +47,8 @@ SCHEMA = (
         id TEXT PRIMARY KEY, call_id TEXT NOT NULL REFERENCES calls(id), workspace TEXT NOT NULL,
         account_sid TEXT NOT NULL, state TEXT NOT NULL, call_sid TEXT NOT NULL DEFAULT '',
         attempts INTEGER NOT NULL DEFAULT 0,
-        looks INTEGER NOT NULL DEFAULT 0, sent_at REAL, error TEXT NOT NULL DEFAULT '', created_at REAL NOT NULL) WITHOUT ROWID""",
+        looks INTEGER NOT NULL DEFAULT 0, sent_at REAL, error TEXT NOT NULL DEFAULT '',
+        created_at REAL NOT NULL) WITHOUT ROWID""",
     """CREATE UNIQUE INDEX one_live_intent_per_call ON dial_intents (call_id)
         WHERE state IN ('planned', 'sending', 'unknown', 'accepted')""",
     "CREATE INDEX intents_by_account ON dial_intents (account_sid, sent_at)",

@@ -20,6 +20,8 @@ from dialer.store.statements import STATEMENTS
 
 #: SQLite before this can lose or corrupt commits when two connections checkpoint a WAL at once.
 OLDEST_SQLITE = (3, 51, 3)
+#: Seconds to wait for a file that another program holds: Twilio itself waits 15 for an answer, and then asks again.
+BUSY_SECONDS = 8.0
 #: Transactions that share one commit at the most.
 GROUP_LIMIT = 16
 
@@ -96,7 +98,7 @@ class SqliteStore:
 
     @contextmanager
     def write(self) -> Iterator[SqliteTx]:
-        """Read and write as the only writer; durable when the block is left; raises StoreError if nothing was written."""
+        """Read and write as the only writer; durable once the block is left; raises StoreError, and wrote nothing."""
         with _explained(self.path):
             self._take_turn()
             try:
@@ -185,7 +187,9 @@ class SqliteStore:
             group.done.set()
 
     def _connect(self) -> Database:
-        connection = sqlite3.connect(str(self.path), timeout=30, check_same_thread=False, isolation_level=None)
+        connection = sqlite3.connect(
+            str(self.path), timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
+        )
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'OFF'}")

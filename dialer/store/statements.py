@@ -74,6 +74,7 @@ STATEMENTS = {
     "answer_of_leg": "SELECT c.twiml FROM calls c JOIN legs l ON l.call_id = c.id "
     "WHERE l.call_sid = :call_sid AND c.account_sid = :account_sid AND l.role = 'agent'",
     "twiml_of_call": "SELECT twiml FROM calls WHERE id = :call_id AND workspace = :workspace",
+    "conference_taken": "SELECT 1 FROM calls WHERE conference = :conference",
     "calls": _CALLS + f"WHERE {_VISIBLE} AND (:status = '' OR status = :status) AND requested_at < :before "
     "ORDER BY requested_at DESC LIMIT :limit",
     "add_call": _insert("calls", [*CALL_COLUMNS, "twiml"]),
@@ -101,7 +102,7 @@ STATEMENTS = {
             "position",
         ],
         'ON CONFLICT (call_sid) DO UPDATE SET status = :status, joined = :joined, "left" = :left '
-        "WHERE workspace = :workspace",
+        "WHERE call_id = :call_id AND workspace = :workspace",
     ),
     "leg_owner": "SELECT call_id FROM legs WHERE call_sid = :call_sid",
     "all_agent_legs": "SELECT call_id, call_sid FROM legs WHERE role = 'agent'",
