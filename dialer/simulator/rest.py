@@ -1,0 +1,98 @@
+"""Twilio's REST API over the network: who asks, which resource, what goes wrong on the way."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+
+from dialer.simulator import rest_account, rest_calls, rest_conferences, rest_recordings
+from dialer.simulator.model import Account, TwilioError
+from dialer.simulator.network import Network
+from dialer.simulator.rest_routes import Asked, RestRequest, RestResponse, Route, match_route
+
+__all__ = ["RestRequest", "RestResponse", "handle"]
+
+ROUTES: tuple[Route, ...] = (
+    *rest_calls.ROUTES,
+    *rest_conferences.ROUTES,
+    *rest_recordings.ROUTES,
+    *rest_account.ROUTES,
+)
+
+
+def handle(network: Network, request: RestRequest) -> RestResponse:
+    """Answer one request, at network.now; refusals are answers too, and faults are drawn here."""
+    lost = _fail_before(network)
+    if lost is not None:
+        return lost
+    response = _answer(network, request)
+    return _fail_after(network) or response
+
+
+def _fail_before(network: Network) -> RestResponse | None:
+    """The faults of a request that has no effect."""
+    if network.draw("rest_refused"):
+        return RestResponse.failure("refused")
+    if network.draw("rest_429"):
+        return RestResponse.error(TwilioError(429, 20429, "Too many requests"))
+    if network.draw("rest_500_undone"):
+        return RestResponse.error(TwilioError(500, 20500, "An internal error has occurred"))
+    return RestResponse.failure("timeout") if network.draw("rest_timeout_undone") else None
+
+
+def _fail_after(network: Network) -> RestResponse | None:
+    """The faults of a request that was done all the same."""
+    if network.draw("rest_500_done"):
+        return RestResponse.error(TwilioError(500, 20500, "An internal error has occurred"))
+    return RestResponse.failure("timeout") if network.draw("rest_timeout_done") else None
+
+
+def _answer(network: Network, request: RestRequest) -> RestResponse:
+    try:
+        route, names = match_route(ROUTES, request)
+        account = _find_account(network, request, names, route.public)
+        asked = Asked(network, account, request, names)
+        _warn_of_unknown(asked, route)
+        return route.handler(asked)
+    except TwilioError as error:
+        return RestResponse.error(error)
+
+
+def _find_account(network: Network, request: RestRequest, names: dict[str, str], public: bool) -> Account:
+    """The account of the path, which must be the sender's. Raises TwilioError."""
+    sid = names.get("account")
+    sender = network.account(sid) if public and sid else _authenticate(network, request.authorization)
+    if sid not in (None, sender.sid):
+        raise TwilioError(404, 20404, f"The requested resource {request.path} was not found")
+    if sender.status != "active":
+        raise TwilioError(401, 20005, "The account is not active")
+    return sender
+
+
+def _authenticate(network: Network, authorization: str | None) -> Account:
+    """The account of Basic credentials: SID and auth token, or API key and secret. Raises TwilioError."""
+    user, _, password = _read_basic(authorization).partition(":")
+    for account in network.accounts.values():
+        expected = account.auth_token if user == account.sid else account.keys.get(user)
+        if expected and hmac.compare_digest(expected.encode(), password.encode()):
+            return account
+    raise TwilioError(401, 20003, "Authenticate: the credentials are missing or wrong")
+
+
+def _read_basic(authorization: str | None) -> str:
+    scheme, _, encoded = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def _warn_of_unknown(asked: Asked, route: Route) -> None:
+    """Parameters that the resource does not know are ignored, with warning 20001 in the debugger."""
+    unknown = [name for name in asked.request.form if name not in route.parameters]
+    if unknown:
+        told = f"Unknown parameters: {', '.join(sorted(unknown))}"
+        asked.network.alert(asked.account.sid, 20001, told, url=asked.request.path)
