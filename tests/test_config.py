@@ -104,6 +104,11 @@ def test_dialer_config_and_dialer_instance_name_the_places(tmp_path: Path) -> No
     assert settings.store.url == f"sqlite:///{tmp_path}/data/dialer.db"
 
 
+def test_a_named_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"typo\.toml: is not there; correct DIALER_CONFIG"):
+        load({"DIALER_CONFIG": "typo.toml"}, cwd=tmp_path)
+
+
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:
     settings = load({}, cwd=tmp_path)
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -165,7 +165,6 @@ def clinic(tmp_path: Path) -> Iterator[Clinic]:
         simulator, base = stack.enter_context(running_simulator(SimulatorConfig(port=0, accounts=(config,))))
         environ = {
             "DIALER_INSTANCE": str(tmp_path / "instance"),
-            "DIALER_CONFIG": str(tmp_path / "dialer.toml"),
             "DIALER_STORE": f"sqlite:///{tmp_path / 'dialer.db'}",
             "DIALER_PUBLIC_URL": public_url,
             "DIALER_PLUGINS": "",
