@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dialer.calls import Call, Effect, Event, Leg, changed, new_role, role_of
+from dialer.calls import Call, Change, Effect, Event, Leg, changed, new_role, role_of
 from dialer.hookspecs import CallEvent
 from dialer.machine import apply, wait_seconds
 from dialer.plugins import PluginSet, Verdict
@@ -78,10 +78,26 @@ def record(tx: Tx, call: Call, fact: Fact, *, now: float, plugins: PluginSet) ->
     _raise_alarm(call, change.call)
     after = _with_deadline(change.call, now)
     save(tx, call, after)
-    add_jobs(tx, after, change.effects, now)
-    for hook in _hooks_told(fact, call, after):
-        add_deliveries(tx, after, hook, event_id, plugins, now)
+    _queue(tx, call, Change(after, change.effects), fact, event_id, plugins, now)
     return after
+
+
+def begin(tx: Tx, call: Call, twiml: str, fact: Fact, *, now: float, plugins: PluginSet) -> Call:
+    """Store a new call as its first fact leaves it, with the TwiML that answered it, and queue what follows."""
+    change = apply(call, fact.event)
+    after = _with_deadline(change.call, now)
+    add_call(tx, after, twiml, now)
+    event_id = add_event(tx, after, fact, now)
+    assert event_id is not None  # the call is new, and so is everything of it
+    _queue(tx, call, Change(after, change.effects), fact, event_id, plugins, now)
+    return after
+
+
+def _queue(tx: Tx, before: Call, change: Change, fact: Fact, event_id: int, plugins: PluginSet, now: float) -> None:
+    """The jobs that a change owes, and the deliveries of its fact to the plugins."""
+    add_jobs(tx, change.call, change.effects, now)
+    for hook in _hooks_told(fact, before, change.call):
+        add_deliveries(tx, change.call, hook, event_id, plugins, now)
 
 
 def record_truth(tx: Tx, call: Call, truth: LegTruth, *, source: str, now: float, plugins: PluginSet) -> Call:

@@ -20,7 +20,7 @@ from dialer import twiml
 from dialer.calls import Call, Event, agent_gone, new_role, role_of
 from dialer.placing import Draft, decide, serves
 from dialer.plugins import PluginSet
-from dialer.records import Fact, add_call, add_verdicts, find_call, record
+from dialer.records import Fact, add_verdicts, begin, find_call, record
 from dialer.service import CONFERENCE_STATUS_PATH, FALLBACK_PATH, JOIN_PATH, STATUS_PATH, Service
 from dialer.store import Tx
 from dialer.webhook import Answer, Refused, Webhook, Webhooks
@@ -81,12 +81,11 @@ def place(dialer: Service, hook: Webhook, draft: Draft) -> str:
             return str(known["twiml"])
         if tx.one("conference_taken", conference=draft.call.conference):  # by a plugin that names two calls alike
             draft.call = replace(draft.call, conference=conference_name(dialer, draft.call.workspace))
-        call, answer = draft.call, first_twiml(dialer, draft)
-        add_call(tx, call, answer, now)
-        add_verdicts(tx, call, draft.verdicts)
+        answer = first_twiml(dialer, draft)
         fact = Fact(f"twiml:{call_sid}", "call-started", "webhook", event, hook.form)
-        stored = record(tx, call, fact, now=now, plugins=draft.plugins)
-    note(hook, stored or call, f"refused {refusal.rule}" if refusal else "conference")
+        call = begin(tx, draft.call, answer, fact, now=now, plugins=draft.plugins)
+        add_verdicts(tx, call, draft.verdicts)
+    note(hook, call, f"refused {refusal.rule}" if refusal else "conference")
     if refusal:
         hook.notes["reason"] = refusal.reason
     return answer
