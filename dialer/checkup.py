@@ -18,12 +18,11 @@ from twilio.rest import Client
 
 from dialer.discovery import set_up
 from dialer.errors import ConfigError, DialerError
-from dialer.service import FALLBACK_PATH, STATUS_PATH
+from dialer.service import FALLBACK_PATH, STATUS_PATH, TWIML_PATH
 from dialer.settings import Account, Settings
 from dialer.store import Store, open_store
 from dialer.twilio import Carrier
 
-TWIML_PATH = "/v1/voice/twiml"
 CONSOLE = "https://console.twilio.com"
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dialer import demo, logs
-from dialer.config import load
+from dialer.config import load, write_first
 from dialer.errors import ConfigError, DialerError
 from dialer.loopback import NotReachable, ask
 from dialer.settings import Settings
@@ -41,6 +41,7 @@ def run(workers: int, threads: int) -> None:
 
     What dies is started again; Ctrl-C stops all, a second one at once.
     """
+    written = write_first()
     settings = load()
     logs.configure(settings.server.log, settings.server.log_level)
     require_plugins(settings)
@@ -54,6 +55,8 @@ def run(workers: int, threads: int) -> None:
         settings = load(environ)
     open_store(settings.store.url).close()
     found = children(settings, server, workers, threads, simulated)
+    if written:
+        log.info("wrote %s: the settings to start from", written)
     supervisor = Supervisor(found, environ, keep=(server.fileno(), lock))
     supervise(supervisor, settings, server, simulated)
 

@@ -68,6 +68,26 @@ def _mark_of(found: os.stat_result) -> Mark:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+def write_first(environ: Mapping[str, str] = os.environ, *, cwd: Path | None = None) -> Path | None:
+    """Put the example in place of a dialer.toml that is not there yet; gives its path if it did.
+
+    Nothing is written where DIALER_CONFIG names a file: then somebody else looks after it.
+    """
+    path = config_path(environ, cwd or Path.cwd())
+    if environ.get("DIALER_CONFIG") or path.exists():
+        return None
+    example = Path(__file__).with_name("dialer.example.toml").read_bytes()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(example)
+    except FileExistsError:
+        return None
+    except OSError as error:
+        raise ConfigError(one_line(f"{path}: cannot be written: {error.strerror} (set DIALER_INSTANCE)")) from None
+    return path
+
+
 def instance_path(environ: Mapping[str, str], cwd: Path) -> Path:
     """The folder of the database and the secrets."""
     return cwd / (environ.get("DIALER_INSTANCE") or "instance")

@@ -12,7 +12,7 @@ from typing import Any
 from dialer.auth import SCOPES, add_agent, add_key, add_workspace
 from dialer.config import load
 from dialer.errors import ConfigError
-from dialer.service import FALLBACK_PATH, STATUS_PATH
+from dialer.service import FALLBACK_PATH, STATUS_PATH, TWIML_PATH
 from dialer.settings import Settings, is_loopback
 from dialer.store import Store
 
@@ -20,7 +20,6 @@ WORKSPACE = "ws_demo"
 AGENTS = (("demo_alice", "Alice", "admin"), ("demo_bob", "Bob", "agent"))
 NUMBER = "+14155550199"
 SIMULATOR_BIND = "127.0.0.1:8100"
-TWIML_PATH = "/v1/voice/twiml"
 #: Every retry that Twilio offers, as our own callback URLs ask for it.
 RETRIES = "#rc=5&rp=all"
 

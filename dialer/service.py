@@ -13,6 +13,7 @@ from dialer.plugins import Plugins
 from dialer.settings import Settings
 from dialer.store import Store
 
+TWIML_PATH = "/v1/voice/twiml"
 STATUS_PATH = "/v1/voice/status"
 JOIN_PATH = "/v1/voice/conference-join"
 FALLBACK_PATH = "/v1/voice/fallback"

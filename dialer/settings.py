@@ -68,7 +68,7 @@ def _store_url(text: str) -> str:
 
 def _bind(text: str) -> str:
     host, _, port = text.rpartition(":")
-    if not host or re.search(r"[\s/]", host) or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+    if not host or re.search(r"[\s/]", host) or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise ValueError(f"must be host:port such as 127.0.0.1:8000, not {shown(text)}")
     return text
 

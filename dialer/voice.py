@@ -21,14 +21,14 @@ from dialer.calls import Call, Event, agent_gone, new_role, role_of
 from dialer.placing import Draft, decide, serves
 from dialer.plugins import PluginSet
 from dialer.records import Fact, add_verdicts, begin, find_call, record
-from dialer.service import CONFERENCE_STATUS_PATH, FALLBACK_PATH, JOIN_PATH, STATUS_PATH, Service
+from dialer.service import CONFERENCE_STATUS_PATH, FALLBACK_PATH, JOIN_PATH, STATUS_PATH, TWIML_PATH, Service
 from dialer.store import Tx
 from dialer.webhook import Answer, Refused, Webhook, Webhooks
 
 webhooks = Webhooks()
 
 
-@webhooks.post("/v1/voice/twiml")
+@webhooks.post(TWIML_PATH)
 def answer_agent(dialer: Service, hook: Webhook) -> Answer:
     """The agent's browser calls: decide, store the call, answer with its conference or a spoken refusal."""
     call_sid, caller = hook.sid(), hook.field("Caller")

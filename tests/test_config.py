@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dialer.config import SECTIONS, check, load, mark, reload
+from dialer.config import SECTIONS, check, load, mark, reload, write_first
 from dialer.errors import ConfigError
 from dialer.reference import configuration
 from dialer.settings import PluginList, Settings, Workspace, WorkspaceTwilio
@@ -102,6 +102,21 @@ def test_dialer_config_and_dialer_instance_name_the_places(tmp_path: Path) -> No
     settings = load({"DIALER_CONFIG": "other.toml", "DIALER_INSTANCE": "data"}, cwd=tmp_path)
     assert settings.calls.ring_seconds == 9
     assert settings.store.url == f"sqlite:///{tmp_path}/data/dialer.db"
+
+
+def test_the_first_run_writes_the_example_for_this_user_only_and_never_again(tmp_path: Path) -> None:
+    path = write_first({}, cwd=tmp_path)
+    assert path == tmp_path / "instance" / "dialer.toml"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert load({}, cwd=tmp_path).plugins.enabled == ("number_policy",)
+    path.write_text("[plugins]\nenabled = []\n")
+    assert write_first({}, cwd=tmp_path) is None
+    assert load({}, cwd=tmp_path).plugins.enabled == ()
+
+
+def test_no_first_file_is_written_where_a_file_is_named(tmp_path: Path) -> None:
+    assert write_first({"DIALER_CONFIG": "own.toml"}, cwd=tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_named_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
