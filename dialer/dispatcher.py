@@ -98,5 +98,6 @@ def only_one(lock_path: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        os.close(descriptor)
         raise DialerError(f"another dispatcher already works on this store ({lock_path.name} is held)") from None
     return descriptor

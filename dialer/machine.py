@@ -74,6 +74,9 @@ def wait_seconds(call: Call) -> float | None:
         return 10.0
     if call.dial in ("sending", "unknown"):
         return 15.0 if call.dial == "sending" else 5.0
+    customer = call.leg("customer")
+    if call.status == "in-progress" and customer and not customer.joined:
+        return WAITS["dialing"]  # he answered and was not seen in the conference: he may never get there
     return WAITS[call.status]
 
 
