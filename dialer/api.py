@@ -60,7 +60,7 @@ def list_calls() -> Response:
     dialer = service()
     principal = authenticate(dialer, "calls:read")
     limit = _number("limit", 50, lowest=1, highest=100)
-    before = _seconds("before")
+    before, before_id = _cursor(request.args.get("before"))
     with dialer.store.read() as tx:
         rows = tx.all(
             "calls",
@@ -68,10 +68,11 @@ def list_calls() -> Response:
             agent=principal.agent,
             status=request.args.get("status", ""),
             before=before,
+            before_id=before_id,
             limit=limit,
         )
         found = [find_call(tx, "call", call_id=row["id"], workspace=principal.workspace) for row in rows]
-    more = rows[-1]["requested_at"] if len(rows) == limit else None
+    more = f"{rows[-1]['requested_at']!r}~{rows[-1]['id']}" if len(rows) == limit else None
     return jsonify(calls=[call_json(call) for call in found if call], before=more)
 
 
@@ -213,14 +214,18 @@ def _number(name: str, default: int, *, lowest: int, highest: int) -> int:
     return int(text)
 
 
-def _seconds(name: str) -> float:
+def _cursor(text: str | None) -> tuple[float, str]:
+    """Where a page starts: the time and id of the last call of the page before."""
+    if text is None:
+        return 1e12, ""
+    seconds, _, call_id = text.partition("~")
     try:
-        value = float(request.args.get(name, "1e12"))
+        at = float(seconds)
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ApiError(400, "bad-field", f"field {name} must be epoch seconds, as an earlier answer gave it")
-    return value
+        at = math.nan
+    if not math.isfinite(at) or not call_id:
+        raise ApiError(400, "bad-field", "field before must be what an earlier answer gave as before")
+    return at, call_id
 
 
 def _iso(at: float | None) -> str | None:

@@ -12,7 +12,7 @@ from dialer.calls import Call, Event, dial_due
 from dialer.crash import crash_point
 from dialer.records import Fact, find_call, record, record_truth
 from dialer.service import FALLBACK_PATH, JOIN_PATH, STATUS_PATH, Service
-from dialer.twilio import Carrier, LegTruth
+from dialer.twilio import Carrier, LegTruth, TooManyRequests
 
 #: Seconds to wait before each repeat of a request that provably made nothing.
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 8.0)
@@ -145,10 +145,13 @@ def outcome_of(error: Exception) -> Outcome:
     """What an exception of the dial request proves: nothing was made, it was refused, or nobody knows."""
     from requests.exceptions import ConnectionError as NotConnected
     from requests.exceptions import ConnectTimeout
-    from twilio.base.exceptions import TwilioRestException
+    from twilio.base.exceptions import TwilioRestException, TwilioServiceException
 
-    if isinstance(error, TwilioRestException):
-        return _answered(int(error.status), str(error.code or error.status), str(error.msg))
+    if isinstance(error, TooManyRequests):
+        return Outcome("planned", reason=UNREACHABLE, rule="twilio-20429", retry=error.seconds)
+    if isinstance(error, TwilioRestException | TwilioServiceException):
+        said = getattr(error, "msg", None) or getattr(error, "detail", None) or "no word of why"
+        return _answered(int(error.status), str(error.code or error.status), str(said))
     if isinstance(error, ConnectTimeout) or (isinstance(error, NotConnected) and _never_sent(error)):
         return Outcome("planned", reason=UNREACHABLE, rule="unreachable", detail=str(error))
     return Outcome("unknown", rule="no-answer", detail=f"{type(error).__name__}: {error}")

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -49,11 +50,11 @@ class Dispatcher:
         with self.dialer.store.write() as tx:
             tx.run("wake_open_calls", now=self.dialer.clock())
         pools = [(False, Pool(CORE_THREADS)), (True, Pool(DELIVERY_THREADS))]
-        swept = 0.0
+        swept = 0.0  # by a clock that nobody sets back
         while not self.stopping.wait(POLL):
             try:
-                if self.dialer.clock() - swept >= SWEEP:
-                    swept = self.dialer.clock()
+                if time.monotonic() - swept >= SWEEP:
+                    swept = time.monotonic()
                     self.worker.sweep()
                 for deliveries, pool in pools:
                     self._fill(pool, deliveries)

@@ -64,7 +64,13 @@ def settle_dial(dialer: Service, tx: Tx, call: Call, intent: Row, found: list[Le
     if call.dial != "unknown" or found is None:
         return call
     unclaimed = [truth for truth in found if tx.one("leg_owner", call_sid=truth.call_sid) is None]
-    rivals = tx.one("same_number_intents", account_sid=call.account_sid, to_number=call.to, intent=call.intent)
+    rivals = tx.one(
+        "same_number_intents",
+        account_sid=call.account_sid,
+        to_number=call.to,
+        intent=call.intent,
+        recent=sent_at - TOO_NEW,  # its call may have been made late, and be the one that is found
+    )
     if len(unclaimed) == 1 and rivals and not rivals["others"]:
         return record_truth(tx, call, unclaimed[0], source="rest", now=now, plugins=plugins)
     tx.run("count_look", intent=call.intent, workspace=call.workspace)

@@ -21,12 +21,22 @@ if TYPE_CHECKING:
 
 #: Seconds to connect and to wait for an answer: the SDK itself would wait for ever.
 TIMEOUT = (3.05, 10.0)
+#: Seconds that we stay away at most: an agent is waiting.
+LONGEST_WAIT = 30.0
 #: Answers to a change of something that has ended: the call is over, the conference is, or it is not found.
 ENDED_CODES = frozenset({21220, 16022, 20404})
 
 _CALL_SID = re.compile(r"CA[0-9a-f]{32}")
 
 T = TypeVar("T")
+
+
+class TooManyRequests(Exception):
+    """Twilio did not process a request (429, error 20429) and says how many seconds to stay away."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"Twilio is busy, for {seconds:.0f} s")
+        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +161,9 @@ def http_client(api_base: str) -> HttpClient:
                     timeout=TIMEOUT,
                     allow_redirects=allow_redirects,
                 )
+            wait = answer.headers.get("Retry-After", "")
+            if answer.status_code == 429 and wait.isdecimal():
+                raise TooManyRequests(min(float(wait), LONGEST_WAIT))
             return Response(answer.status_code, answer.text, dict(answer.headers))
 
     return Transport(logging.getLogger("dialer.twilio"), is_async=False, timeout=TIMEOUT[1])

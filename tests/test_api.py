@@ -165,6 +165,18 @@ def test_calls_are_listed_newest_first_page_by_page(desk: Desk) -> None:
     assert page["before"] is None
 
 
+def test_calls_of_one_moment_are_all_listed(desk: Desk) -> None:
+    world = desk.stage.world
+    for _ in range(3):
+        world.dial(world.agents[0], "12345")
+    desk.stage.lasts(1)
+    with world.dialer.store.write() as tx:
+        tx._execute("UPDATE calls SET requested_at = 1.5", {})
+    first = desk.json("/calls?limit=2")
+    second = desk.json(f"/calls?limit=2&before={first['before']}")
+    assert len({call["id"] for call in first["calls"] + second["calls"]}) == 3
+
+
 def test_calls_are_listed_by_status(desk: Desk) -> None:
     refused = desk.stage.agent_dials("12345").call.id
     talking = desk.stage.agent_dials("+14155550103").call.id

@@ -144,6 +144,7 @@ def now_of(dialer: Service, call: Call) -> Call:
 
 
 ERROR = '{{"code": {}, "message": "no", "status": 400, "more_info": "x"}}'
+PROBLEM = '{"type": "https://x.example/21215", "title": "no", "status": 422, "code": 21215, "detail": "not there"}'
 PROVES = [
     (resets, "unknown", "no-answer"),
     (lambda connection: connection.close(), "unknown", "no-answer"),
@@ -164,6 +165,12 @@ PROVES = [
     (answers("404 Not Found", ERROR.format(20404)), "rejected", "twilio-20404"),
     (answers("403 Forbidden", "nonsense"), "rejected", "twilio-403"),
     (answers("429 Too Many Requests", ERROR.format(20429)), "planned", "twilio-20429"),
+    (answers("429 Too Many Requests", "", "Retry-After: 7"), "planned", "twilio-20429"),
+    (
+        answers("422 Unprocessable Content", PROBLEM, "Content-Type: application/problem+json"),
+        "rejected",
+        "twilio-21215",
+    ),
 ]
 
 
@@ -184,6 +191,12 @@ def test_an_outcome_is_what_the_wire_proves_and_one_post_is_sent(
     again, _ = dial(world.dialer, carrier, call.id, call.workspace)
     assert again.startswith("planned" if state == "planned" else "no longer owed")
     assert len(peer.requests) == (3 if state == "planned" else 2)
+
+
+@pytest.mark.parametrize(("asked", "waited"), [("7", 7.0), ("3600", 30.0)])
+def test_a_busy_twilio_is_given_the_time_it_asks_for(world: World, peer_that: Any, asked: str, waited: float) -> None:
+    peer, call = peer_that(answers("429 Too Many Requests", "", f"Retry-After: {asked}")), waiting(world)
+    assert dial(world.dialer, Carrier(ACCOUNT, peer.url), call.id, call.workspace)[1] == waited
 
 
 def test_what_never_left_is_proof_that_nothing_was_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,6 +386,9 @@ def test_a_leg_that_two_calls_may_have_made_is_nobodys(stage: Any, monkeypatch: 
     second = stage.agent_dials("+14155550108", stage.world.agents[1])
     stage.lasts(60)
     assert [talker.call.dial for talker in (first, second)] == ["unknown", "unknown"]
+    assert [talker.call.leg("customer") for talker in (first, second)] == [None, None]
+    stage.lasts(120)  # long enough for both to be given up, one a little before the other
+    assert [talker.call.dial for talker in (first, second)] == ["absent", "absent"]
     assert [talker.call.leg("customer") for talker in (first, second)] == [None, None]
 
 

@@ -50,7 +50,7 @@ def tell(world: World) -> list[Story]:
         rows = [
             row
             for workspace in world.workspaces
-            for row in tx.all("calls", workspace=workspace, agent="", status="", before=1e12, limit=10**9)
+            for row in tx.all("calls", workspace=workspace, agent="", status="", before=1e12, before_id="", limit=10**9)
         ]
         agents = {row["call_id"]: row["call_sid"] for row in tx.all("all_agent_legs")}
     stories = [Story(row, world.network.calls.get(agents.get(row["id"], ""))) for row in rows]

@@ -75,8 +75,8 @@ STATEMENTS = {
     "WHERE l.call_sid = :call_sid AND c.account_sid = :account_sid AND l.role = 'agent'",
     "twiml_of_call": "SELECT twiml FROM calls WHERE id = :call_id AND workspace = :workspace",
     "conference_taken": "SELECT 1 FROM calls WHERE conference = :conference",
-    "calls": _CALLS + f"WHERE {_VISIBLE} AND (:status = '' OR status = :status) AND requested_at < :before "
-    "ORDER BY requested_at DESC LIMIT :limit",
+    "calls": _CALLS + f"WHERE {_VISIBLE} AND (:status = '' OR status = :status) AND (requested_at, id) < (:before, :before_id) "
+    "ORDER BY requested_at DESC, id DESC LIMIT :limit",
     "add_call": _insert("calls", [*CALL_COLUMNS, "twiml"]),
     "save_call": "UPDATE calls SET "
     + ", ".join(f"{column} = :{column}" for column in CALL_CHANGES)
@@ -125,7 +125,7 @@ STATEMENTS = {
     "WHERE account_sid = :account_sid AND sent_at > :since ORDER BY sent_at",
     "same_number_intents": "SELECT count(*) AS others FROM dial_intents i JOIN calls c ON c.id = i.call_id "
     "WHERE c.account_sid = :account_sid AND c.to_number = :to_number AND i.id <> :intent "
-    "AND i.state IN ('sending', 'unknown') AND i.call_sid = ''",
+    "AND (i.state IN ('sending', 'unknown') OR i.state = 'absent' AND i.sent_at > :recent) AND i.call_sid = ''",
     # events, verdicts
     "add_event": _insert(
         "events",
