@@ -1,10 +1,9 @@
 """A telephone network, simulated: it speaks Twilio's REST, TwiML and webhooks, and needs no dialer."""
 
+from dialer.simulator.account_records import Account, Application
 from dialer.simulator.knobs import Faults, Knobs
 from dialer.simulator.model import (
-    Account,
     AgentPlan,
-    Application,
     Call,
     Conference,
     Entry,

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dialer.simulator.model import (
-    Account,
-    Alert,
-    Application,
-    Call,
-    Conference,
-    IncomingPhoneNumber,
-    OutgoingCallerId,
-)
+from dialer.simulator.account_records import Account, Alert, Application, IncomingPhoneNumber, OutgoingCallerId
+from dialer.simulator.model import Call, Conference
 
 if TYPE_CHECKING:
     from dialer.simulator.network import Network

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from dialer.simulator import execution, progress
-from dialer.simulator.model import Account, AgentPlan, Call, TwilioError, VoiceUrls
+from dialer.simulator import execution, people, progress
+from dialer.simulator.account_records import Account, VoiceUrls
+from dialer.simulator.model import AgentPlan, Call, TwilioError
 from dialer.simulator.phones import Phone, browser, phone_at
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def connect(
     call.caller, call.application_sid = caller, application_sid
     call.voice_params = [(name, value) for name, value in merged.items() if name not in RESERVED]
     if plan.hang_up_after is not None:
-        call.timers["hang-up"] = network.later(plan.hang_up_after, progress.hang_up, network, call)
+        call.timers["hang-up"] = network.later(plan.hang_up_after, people.hang_up, network, call)
     execution.begin(network, call)
     return call
 

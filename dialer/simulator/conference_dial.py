@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dialer.simulator import addresses, conferences, execution, recordings
+from dialer.simulator import addresses, callbacks, conferences, execution
 from dialer.simulator.documents import Verb
 from dialer.simulator.model import Call
-from dialer.simulator.running import Callback, Execution, Joining, RecordingOrder
+from dialer.simulator.running import Execution, Joining, RecordingOrder
 
 if TYPE_CHECKING:
     from dialer.simulator.network import Network
@@ -37,7 +37,7 @@ def read_noun(name: str, noun: Verb, base_url: str | None) -> Joining:
     order = None
     if noun.get("record") in ("record-from-start", "true"):
         order = RecordingOrder("Conference", trim=noun.choice("trim", ("trim-silence", "do-not-trim")))
-        order.callback = recordings.read_callback(noun, base_url)
+        order.callback = callbacks.read_callback(noun, "recordingStatusCallback", base_url, "completed")
     return Joining(
         name,
         label=noun.get("participantLabel"),
@@ -51,19 +51,9 @@ def read_noun(name: str, noun: Verb, base_url: str | None) -> Joining:
         wait_method=noun.method("waitMethod"),
         max_participants=noun.number("maxParticipants", 250) or 250,
         region=noun.get("region"),
-        callback=read_callback(noun, base_url),
+        callback=callbacks.read_callback(noun, "statusCallback", base_url),
         record=order,
     )
-
-
-def read_callback(noun: Verb, base_url: str | None) -> Callback | None:
-    """The subscription of a Conference element; no events without statusCallbackEvent."""
-    written = noun.get("statusCallback").strip()
-    url = addresses.resolve(base_url, written) if written else ""
-    if not url:
-        return None
-    events = frozenset(noun.get("statusCallbackEvent").split())
-    return Callback(url, noun.method("statusCallbackMethod"), events)
 
 
 def finished(network: Network, call: Call, program: Execution, verb: Verb, status: str = "answered") -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dialer.simulator import conference_events, progress, recordings, waiting
+from dialer.simulator import conference_events, people, progress, recordings, waiting
 from dialer.simulator.model import Call, Conference, Participant
 from dialer.simulator.running import Joining
 
@@ -156,13 +156,9 @@ def start_if_ready(network: Network, conference: Conference) -> None:
 def hear_others(network: Network, call: Call) -> None:
     """This call is bridged: the wait is over, and its person's plan begins."""
     waiting.stop(network, call)
-    network.note("bridged", call)
+    people.hear(network, call)
     assert call.execution is not None
     call.execution.bridged = True
-    party = call.party
-    if party is not None and party.hang_up_after_bridged is not None and "hang-up" not in call.timers:
-        delay = party.hang_up_after_bridged
-        call.timers["hang-up"] = network.later(delay, progress.hang_up, network, call)
 
 
 # Leaving

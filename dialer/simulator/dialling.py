@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dialer.simulator import addresses, execution, placing, progress, recordings
+from dialer.simulator import addresses, callbacks, execution, people, placing, progress, recordings
+from dialer.simulator.account_records import Account
 from dialer.simulator.documents import Verb
 from dialer.simulator.geography import country_of, is_number
-from dialer.simulator.model import Account, Call
+from dialer.simulator.model import Call
 from dialer.simulator.phones import Phone, phone_at
-from dialer.simulator.running import Amd, Callback, Dialled, Execution, RecordingOrder
+from dialer.simulator.running import Amd, Dialled, Execution, RecordingOrder
 
 if TYPE_CHECKING:
     from dialer.simulator.network import Network
@@ -59,7 +60,7 @@ def new_leg(
     ]
     leg.amd = read_amd(noun, program.base_url)
     leg.send_digits = noun.get("sendDigits")
-    leg.callback = read_callback(noun, program.base_url)
+    leg.callback = callbacks.read_callback(noun, "statusCallback", program.base_url, "completed")
     leg.on_answer = partial(answered, network, call, dialled, leg, noun)
     leg.on_end = partial(ended, network, call, leg)
     network.calls[leg.sid] = leg
@@ -97,24 +98,12 @@ def called(
     return None
 
 
-def read_callback(noun: Verb, base_url: str | None) -> Callback | None:
-    """The statusCallback attributes of a Number or Client."""
-    written = noun.get("statusCallback").strip()
-    url = addresses.resolve(base_url, written) if written else ""
-    if not url:
-        return None
-    events = frozenset(noun.get("statusCallbackEvent", "completed").split())
-    return Callback(url, noun.method("statusCallbackMethod"), events & placing.EVENTS)
-
-
 def read_amd(noun: Verb, base_url: str | None) -> Amd | None:
     """The machineDetection attributes of a Number: always beside the call, never before the bridge."""
     mode = noun.get("machineDetection")
     if mode not in ("Enable", "DetectMessageEnd"):
         return None
-    written = noun.get("amdStatusCallback").strip()
-    url = addresses.resolve(base_url, written) if written else ""
-    callback = Callback(url, noun.method("amdStatusCallbackMethod"), frozenset()) if url else None
+    callback = callbacks.read_callback(noun, "amdStatusCallback", base_url)
     return Amd(mode, True, float(noun.number("machineDetectionTimeout", 30)), callback)
 
 
@@ -149,11 +138,7 @@ def bridge(network: Network, call: Call, leg: Call, dialled: Dialled) -> None:
     if order is not None:
         recordings.begin(network, order, call=call)
     for one in (call, leg):
-        network.note("bridged", one)
-        party = one.party
-        if party is not None and party.hang_up_after_bridged is not None and "hang-up" not in one.timers:
-            delay = party.hang_up_after_bridged
-            one.timers["hang-up"] = network.later(delay, progress.hang_up, network, one)
+        people.hear(network, one)
 
 
 def unbridge(network: Network, call: Call, leg: Call, dialled: Dialled, reason: str) -> None:
@@ -171,7 +156,7 @@ def dial_recording(verb: Verb, call: Call) -> RecordingOrder | None:
         return None
     base_url = call.execution.base_url if call.execution else None
     order = RecordingOrder("DialVerb", 2 if record.endswith("dual") else 1)
-    order.callback = recordings.read_callback(verb, base_url)
+    order.callback = callbacks.read_callback(verb, "recordingStatusCallback", base_url, "completed")
     return order
 
 

@@ -84,15 +84,19 @@ def received(network: Network, call: Call, execution: Execution, outcome: Outcom
     """Run what the application answered, if the call still waits for it."""
     if call.execution is not execution:
         return
-    if outcome.code:
-        failed(network, call, execution, outcome.code, outcome.message, outcome.url)
-        return
     try:
-        document = read_answer(outcome.answer.headers, outcome.answer.body)
+        document = read_document(outcome)
     except DocumentError as error:
         failed(network, call, execution, error.code, error.message, outcome.url)
         return
     run(network, call, execution, document, outcome.url)
+
+
+def read_document(outcome: Outcome) -> list[Verb]:
+    """What a webhook brought. Raises DocumentError, also when nothing came."""
+    if outcome.code:
+        raise DocumentError(outcome.code, outcome.message)
+    return read_answer(outcome.answer.headers, outcome.answer.body)
 
 
 def run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dialer.simulator import execution, recordings, verbs
+from dialer.simulator import callbacks, execution, recordings, verbs
 from dialer.simulator.documents import Verb
 from dialer.simulator.model import Call, Recording
 from dialer.simulator.running import Execution, RecordingOrder
@@ -70,9 +70,8 @@ def gathered(
 
 def record(network: Network, call: Call, program: Execution, verb: Verb) -> None:
     """Record: the person talks until a key, silence, the longest time, or the end of the call."""
-    callback = recordings.read_callback(verb, program.base_url)
     order = RecordingOrder("RecordVerb", trim=verb.choice("trim", ("trim-silence", "do-not-trim")))
-    order.callback = callback
+    order.callback = callbacks.read_callback(verb, "recordingStatusCallback", program.base_url, "completed")
     recording = recordings.begin(network, order, call=call)
     seconds = min(float(verb.number("maxLength", 3600)), SPEECH_SECONDS + verb.number("timeout", 5))
     program.timer = network.later(seconds, recorded, network, call, program, verb, recording, "")

@@ -68,7 +68,7 @@ class Knobs:
     jitter: float = 0.2
     """Every latency is spread by this fraction, up and down."""
     unknown_number: str = "+14155550101"
-    """The scripted phone behind every number that has no script of its own."""
+    """The scripted phone behind every number without a script; if it has none itself, +14155550101."""
     max_log: int = 1_000_000
     """Entries kept in the log; the oldest are dropped."""
 
@@ -90,8 +90,16 @@ class Faults:
     webhook_reordered: float = 0.0
     """A callback waits up to 2 s, so that later ones overtake it."""
     rest_refused: float = 0.0
+    """The connection of a REST request is refused."""
     rest_timeout_done: float = 0.0
+    """A REST request is done, but its answer never comes."""
     rest_timeout_undone: float = 0.0
+    """A REST request is not done, and no answer comes."""
     rest_500_done: float = 0.0
+    """A REST request is done, but answered with 500."""
     rest_500_undone: float = 0.0
+    """A REST request is not done, and answered with 500."""
     rest_429: float = 0.0
+    """A REST request is not done, and answered with 429 (20429)."""
+    rest_late: float = 0.0
+    """A call or participant is created 5 to 60 s after its request got a 500 or no answer."""

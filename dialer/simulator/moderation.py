@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dialer.simulator import conference_events, conferences, parameters, placing, progress, waiting
-from dialer.simulator.model import Account, Call, Conference, Params, Participant, TwilioError
+from dialer.simulator.account_records import Account
+from dialer.simulator.model import Call, Conference, Params, Participant, TwilioError
 from dialer.simulator.running import Joining
 
 if TYPE_CHECKING:
@@ -170,11 +171,9 @@ def remove_participant(network: Network, participant: Participant) -> None:
 
 def update_conference(network: Network, conference: Conference, params: Params) -> Conference:
     """End it (Status=completed), or announce to all in it; 16022 when it is over."""
-    status = params.get("Status")
+    status = parameters.choice(params, "Status", ("", "completed"))
     announce_url = parameters.url(params, "AnnounceUrl", 21205)
     method = parameters.method(params, "AnnounceMethod")
-    if status not in ("", "completed"):
-        raise TwilioError(400, 20001, f"Status {status} cannot be asked for")
     if conference.status == "completed":
         raise TwilioError(400, 16022, "The conference is over")
     if announce_url:

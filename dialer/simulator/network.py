@@ -18,26 +18,23 @@ from dialer.simulator import (
     accounts,
     browsers,
     moderation,
+    people,
     placing,
     progress,
     recordings,
     webhooks,
 )
+from dialer.simulator.account_records import Account, Application, IncomingPhoneNumber, OutgoingCallerId, Registration
 from dialer.simulator.clock import Clock
 from dialer.simulator.knobs import Faults, Knobs
 from dialer.simulator.model import (
-    Account,
     AgentPlan,
-    Application,
     Call,
     Conference,
     Entry,
-    IncomingPhoneNumber,
-    OutgoingCallerId,
     Params,
     Participant,
     Recording,
-    Registration,
     TwilioError,
     WebAnswer,
     WebRequest,
@@ -63,6 +60,8 @@ class Network(Clock):
         self.owners: dict[str, IncomingPhoneNumber] = {}
         """The accounts' numbers by phone number."""
         self.log: deque[Entry] = deque()
+        self.media_base = "https://api.twilio.com"
+        """Where a RecordingUrl points; a server sets it to its own address."""
         self.exchanges: dict[str, webhooks.Exchange] = {}
         """Webhook attempts in the hands of the driver, by request id."""
         self._entries = 0
@@ -243,20 +242,20 @@ class Network(Clock):
 
     def pick_up(self, call_sid: str) -> None:
         """The person called answers the ringing phone or browser now."""
-        progress.pick_up(self, self.call(call_sid))
+        people.pick_up(self, self.call(call_sid))
 
     def decline(self, call_sid: str) -> None:
         """The person called refuses the ringing call."""
-        progress.decline(self, self.call(call_sid))
+        people.decline(self, self.call(call_sid))
 
     def hang_up(self, call_sid: str) -> None:
         """That party hangs up; no effect on an ended call."""
-        progress.hang_up(self, self.call(call_sid))
+        people.hang_up(self, self.call(call_sid))
 
     def lose(self, call_sid: str) -> None:
         """The network of that party is gone; Twilio notices after Knobs.lost_browser_seconds."""
-        progress.lose(self, self.call(call_sid))
+        people.lose(self, self.call(call_sid))
 
     def press(self, call_sid: str, digits: str) -> None:
         """That party presses keys: 0 to 9, * and #."""
-        progress.press(self, self.call(call_sid), digits)
+        people.press(self, self.call(call_sid), digits)

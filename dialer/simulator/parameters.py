@@ -42,7 +42,7 @@ def method(params: Params, name: str, default: str = "POST") -> str:
     return value
 
 
-def whole(params: Params, name: str, default: int, low: int, high: int, code: int = 20001) -> int:
+def whole(params: Params, name: str, default: int, low: int, high: int, code: int = 20422) -> int:
     """A whole number between the two bounds."""
     value = params.get(name).strip()
     if not value:
@@ -56,11 +56,11 @@ def flag(params: Params, name: str, default: bool = False) -> bool:
     """true or false."""
     value = params.get(name).strip().lower()
     if value not in ("", "true", "false"):
-        raise bad(20001, f"{name} must be true or false")
+        raise bad(20422, f"{name} must be true or false")
     return value == "true" if value else default
 
 
-def choice(params: Params, name: str, choices: tuple[str, ...], code: int = 20001) -> str:
+def choice(params: Params, name: str, choices: tuple[str, ...], code: int = 20422) -> str:
     """One of the choices; the first when not given."""
     value = params.get(name, choices[0]) or choices[0]
     if value not in choices:
@@ -86,6 +86,11 @@ def twiml(params: Params) -> str:
         except DocumentError as error:
             raise bad(error.code, error.message) from None
     return text
+
+
+def time_limit(params: Params) -> float:
+    """How long the call may last, in seconds (13216)."""
+    return float(whole(params, "TimeLimit", 14_400, 1, 86_400, 13216))
 
 
 def send_digits(params: Params) -> str:

@@ -76,8 +76,8 @@ def phone_at(number: str, unknown_number: str) -> Phone:
     """The script behind a number; those without one behave like `unknown_number`."""
     phone = PHONES.get(number)
     if phone is None:
-        phone = PHONES["+14155550101"] if POOL.fullmatch(number) else PHONES[unknown_number]
-    return phone
+        phone = PHONES["+14155550101"] if POOL.fullmatch(number) else PHONES.get(unknown_number)
+    return phone or PHONES["+14155550101"]
 
 
 def browser(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dialer.simulator import parameters, progress
+from dialer.simulator.account_records import Account, VoiceUrls
 from dialer.simulator.geography import country_of, is_number
-from dialer.simulator.model import Account, Call, Params, TwilioError, VoiceUrls
+from dialer.simulator.model import Call, Params, TwilioError
 from dialer.simulator.phones import Phone, browser, phone_at
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def new_call(network: Network, account: Account, params: Params) -> Call:
     if from_ in account.numbers:
         call.phone_number_sid = account.numbers[from_].sid
     call.timeout = float(parameters.whole(params, "Timeout", 60, 1, 600, 21208))
-    call.time_limit = float(parameters.whole(params, "TimeLimit", 14_400, 1, 86_400))
+    call.time_limit = parameters.time_limit(params)
     call.send_digits = parameters.send_digits(params)
     if parameters.flag(params, "Record"):
         call.record = parameters.recording_order(params, "OutboundAPI")

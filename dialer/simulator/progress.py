@@ -11,13 +11,15 @@ from dialer.simulator import (
     detection,
     execution,
     parameters,
+    people,
     recordings,
     webhooks,
 )
+from dialer.simulator.account_records import VoiceUrls
 from dialer.simulator.fields import Fields, call_fields, rfc2822
 from dialer.simulator.geography import is_number
 from dialer.simulator.knobs import FinalStatus
-from dialer.simulator.model import FINAL, Call, Params, TwilioError, VoiceUrls
+from dialer.simulator.model import FINAL, Call, Params, TwilioError
 from dialer.simulator.running import Callback
 
 if TYPE_CHECKING:
@@ -90,9 +92,9 @@ def begin_talk(network: Network, call: Call) -> None:
     party = call.party
     assert party is not None
     if party.hang_up_after is not None and "hang-up" not in call.timers:
-        call.timers["hang-up"] = network.later(party.hang_up_after, hang_up, network, call)
+        call.timers["hang-up"] = network.later(party.hang_up_after, people.hang_up, network, call)
     for number, key in enumerate(party.keys):
-        call.timers[f"key-{number}"] = network.later(2.0 + number, press, network, call, key)
+        call.timers[f"key-{number}"] = network.later(2.0 + number, people.press, network, call, key)
 
 
 def connected(network: Network, call: Call) -> None:
@@ -190,57 +192,12 @@ def digits_seconds(digits: str) -> float:
     return sum({"w": 0.5, "W": 1.0}.get(digit, 0.25) for digit in digits)
 
 
-# What people do
-
-
-def pick_up(network: Network, call: Call) -> None:
-    """The person answers the ringing phone."""
-    if call.rings:
-        answer(network, call)
-
-
-def decline(network: Network, call: Call) -> None:
-    """The person refuses the ringing call."""
-    if call.rings:
-        end(network, call, "busy", "party", 603)
-
-
-def hang_up(network: Network, call: Call) -> None:
-    """The other end of this leg hangs up."""
-    if call.phase == "in-progress":
-        end(network, call, "completed", "party")
-    elif call.direction == "inbound":
-        is_browser = call.caller.startswith("client:")
-        end(network, call, network.knobs.early_agent_final if is_browser else "canceled", "party")
-    else:
-        decline(network, call)
-
-
-def lose(network: Network, call: Call) -> None:
-    """The other end falls silent; the leg ends when that is noticed."""
-    if call.phase != "final" and "lost" not in call.timers:
-        network.note("lost", call)
-        call.timers["lost"] = network.later(network.knobs.lost_browser_seconds, hang_up, network, call)
-
-
-def press(network: Network, call: Call, digits: str) -> None:
-    """The other end presses keys; a listening verb takes them."""
-    if call.phase != "in-progress":
-        return
-    network.note("digits", call, digits=digits)
-    for digit in digits:
-        if call.execution is not None and call.execution.keys is not None:
-            call.execution.keys(digit)
-
-
 # What REST does
 
 
 def update_call(network: Network, call: Call, params: Params) -> Call:
     """Redirect, end, or change the callbacks of a call. Raises TwilioError."""
-    status = params.get("Status")
-    if status not in ("", "canceled", "completed"):
-        raise TwilioError(400, 20001, f"Status {status} cannot be asked for")
+    status = parameters.choice(params, "Status", ("", "canceled", "completed"))
     url = parameters.url(params, "Url", 21205)
     twiml = "" if url else parameters.twiml(params)
     if (url or twiml) and call.phase != "in-progress":
@@ -266,7 +223,7 @@ def change_settings(network: Network, call: Call, params: Params) -> None:
         callback.sequence = call.callback.sequence if call.callback else 0
         call.callback = callback
     if params.get("TimeLimit"):
-        call.time_limit = float(parameters.whole(params, "TimeLimit", 0, 1, 86_400))
+        call.time_limit = parameters.time_limit(params)
         if call.phase == "in-progress":
             network.cancel(call.timers.pop("time-limit", None))
             args = (network, call, "completed", "time-limit")

@@ -5,26 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from dialer.simulator import addresses, parameters, webhooks
-from dialer.simulator.documents import Verb
+from dialer.simulator import parameters, webhooks
 from dialer.simulator.fields import rfc2822
 from dialer.simulator.model import API_VERSION, Call, Conference, Params, Recording, TwilioError
-from dialer.simulator.running import Callback, RecordingOrder
+from dialer.simulator.running import RecordingOrder
 
 if TYPE_CHECKING:
     from dialer.simulator.network import Network
-
-MEDIA_BASE = "https://api.twilio.com"
-
-
-def read_callback(verb: Verb, base_url: str | None) -> Callback | None:
-    """The recordingStatusCallback attributes of a verb or noun."""
-    written = verb.get("recordingStatusCallback").strip()
-    url = addresses.resolve(base_url, written) if written else ""
-    if not url:
-        return None
-    events = frozenset(verb.get("recordingStatusCallbackEvent", "completed").split())
-    return Callback(url, verb.method("recordingStatusCallbackMethod"), events)
 
 
 def begin(
@@ -45,7 +32,7 @@ def begin(
         network.now,
         network.now,
         network.now,
-        url=f"{MEDIA_BASE}/{API_VERSION}/Accounts/{owner.account_sid}/Recordings/{sid}",
+        url=f"{network.media_base}/{API_VERSION}/Accounts/{owner.account_sid}/Recordings/{sid}",
         callback=order.callback,
         resumed_at=network.now,
     )
@@ -75,11 +62,10 @@ def find_recording(owner: Call | Conference, sid: str) -> Recording:
 
 def update_recording(network: Network, recording: Recording, params: Params) -> Recording:
     """Pause, resume or stop; error 16114 when it is over."""
-    status, behaviour = params.get("Status"), params.get("PauseBehavior", "silence")
-    if status not in ("paused", "in-progress", "stopped"):
-        raise TwilioError(400, 20001, f"Status {status or '(none)'} cannot be asked for")
-    if behaviour not in ("skip", "silence"):
-        raise TwilioError(400, 20001, f"PauseBehavior {behaviour} is unknown")
+    behaviour = parameters.choice(params, "PauseBehavior", ("silence", "skip"))
+    status = parameters.choice(params, "Status", ("", "paused", "in-progress", "stopped"))
+    if not status:
+        raise TwilioError(400, 20422, "Status is required")
     if recording.status not in ("in-progress", "paused"):
         raise TwilioError(400, 16114, "The recording is over")
     recording.date_updated = network.now

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 
-from dialer.simulator.geography import Country
-from dialer.simulator.model import (
-    API_VERSION,
+from dialer.simulator.account_records import (
     Account,
     Alert,
     Application,
     IncomingPhoneNumber,
     OutgoingCallerId,
+    VoiceUrls,
 )
+from dialer.simulator.geography import Country
+from dialer.simulator.model import API_VERSION
 from dialer.simulator.resources import Json, account_path, pascal_case, render_time
 
 _ACCOUNT_PARTS = (
@@ -23,12 +24,6 @@ _ACCOUNT_PARTS = (
     "outgoing_caller_ids",
     "recordings",
 )
-_SMS_URLS: Json = {
-    "sms_url": None,
-    "sms_method": "POST",
-    "sms_fallback_url": None,
-    "sms_fallback_method": "POST",
-}
 
 
 def render_account(account: Account) -> Json:
@@ -48,23 +43,33 @@ def render_account(account: Account) -> Json:
     }
 
 
+def _render_urls(urls: VoiceUrls) -> Json:
+    """What applications and numbers have in common. Messages are no part of the network: their fields are empty."""
+    return {
+        "voice_url": urls.voice_url or None,
+        "voice_method": urls.voice_method,
+        "voice_fallback_url": urls.voice_fallback_url or None,
+        "voice_fallback_method": urls.voice_fallback_method,
+        "voice_caller_id_lookup": False,
+        "status_callback": urls.status_callback or None,
+        "status_callback_method": urls.status_callback_method,
+        "sms_url": None,
+        "sms_method": "POST",
+        "sms_fallback_url": None,
+        "sms_fallback_method": "POST",
+    }
+
+
 def render_application(application: Application) -> Json:
-    """TwiML App. Messages are no part of the network, so their fields are empty."""
+    """TwiML App."""
     return {
         "sid": application.sid,
         "account_sid": application.account_sid,
         "friendly_name": application.friendly_name,
-        "voice_url": application.voice_url or None,
-        "voice_method": application.voice_method,
-        "voice_fallback_url": application.voice_fallback_url or None,
-        "voice_fallback_method": application.voice_fallback_method,
-        "voice_caller_id_lookup": False,
-        "status_callback": application.status_callback or None,
-        "status_callback_method": application.status_callback_method,
+        **_render_urls(application),
         "public_application_connect_enabled": False,
         "message_status_callback": None,
         "sms_status_callback": None,
-        **_SMS_URLS,
         "date_created": render_time(application.date_created),
         "date_updated": render_time(application.date_updated),
         "api_version": API_VERSION,
@@ -79,18 +84,11 @@ def render_number(number: IncomingPhoneNumber) -> Json:
         "account_sid": number.account_sid,
         "phone_number": number.phone_number,
         "friendly_name": number.friendly_name,
-        "voice_url": number.voice_url or None,
-        "voice_method": number.voice_method,
-        "voice_fallback_url": number.voice_fallback_url or None,
-        "voice_fallback_method": number.voice_fallback_method,
+        **_render_urls(number),
         "voice_application_sid": number.voice_application_sid or None,
-        "voice_caller_id_lookup": False,
         "voice_receive_mode": "voice",
-        "status_callback": number.status_callback or None,
-        "status_callback_method": number.status_callback_method,
         "capabilities": {"voice": True, "sms": False, "mms": False, "fax": False},
         "sms_application_sid": None,
-        **_SMS_URLS,
         "address_sid": None,
         "address_requirements": "none",
         "identity_sid": None,
@@ -123,16 +121,16 @@ def render_caller_id(caller_id: OutgoingCallerId) -> Json:
     }
 
 
-def render_country(country: Country, allowed: bool, url: str) -> Json:
-    """Dialling permissions of a country; a country is allowed or not, its risky numbers never are."""
+def render_country(country: Country, account: Account, url: str) -> Json:
+    """Dialling permissions of a country for an account."""
     return {
         "iso_code": country.iso_code,
         "name": country.name,
         "continent": country.continent,
         "country_codes": list(country.codes),
-        "low_risk_numbers_enabled": allowed,
-        "high_risk_special_numbers_enabled": False,
-        "high_risk_tollfraud_numbers_enabled": False,
+        "low_risk_numbers_enabled": country.iso_code not in account.blocked_countries,
+        "high_risk_special_numbers_enabled": country.iso_code in account.high_risk_special_countries,
+        "high_risk_tollfraud_numbers_enabled": country.iso_code in account.high_risk_tollfraud_countries,
         "url": url,
         "links": {"highrisk_special_prefixes": f"{url}/HighRiskSpecialPrefixes"},
     }

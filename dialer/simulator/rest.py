@@ -7,7 +7,8 @@ import binascii
 import hmac
 
 from dialer.simulator import rest_account, rest_calls, rest_conferences, rest_recordings
-from dialer.simulator.model import Account, TwilioError
+from dialer.simulator.account_records import Account
+from dialer.simulator.model import TwilioError
 from dialer.simulator.network import Network
 from dialer.simulator.rest_routes import Asked, RestRequest, RestResponse, Route, match_route
 
@@ -26,8 +27,27 @@ def handle(network: Network, request: RestRequest) -> RestResponse:
     lost = _fail_before(network)
     if lost is not None:
         return lost
+    if _creates_call(request) and network.draw("rest_late"):
+        network.later(network.uniform(5.0, 60.0), _do_late, network, request)
+        return _no_news(timed_out=network.chance(0.5))
     response = _answer(network, request)
     return _fail_after(network) or response
+
+
+def _creates_call(request: RestRequest) -> bool:
+    return request.method == "POST" and request.path.endswith(("/Calls.json", "/Participants.json"))
+
+
+def _do_late(network: Network, request: RestRequest) -> None:
+    """Do what was asked for long ago; nobody is there for the answer."""
+    _answer(network, request)
+
+
+def _no_news(timed_out: bool) -> RestResponse:
+    """An answer that leaves open whether the request was done."""
+    if timed_out:
+        return RestResponse.failure("timeout")
+    return RestResponse.error(TwilioError(500, 20500, "An internal error has occurred"))
 
 
 def _fail_before(network: Network) -> RestResponse | None:
@@ -36,16 +56,18 @@ def _fail_before(network: Network) -> RestResponse | None:
         return RestResponse.failure("refused")
     if network.draw("rest_429"):
         return RestResponse.error(TwilioError(429, 20429, "Too many requests"))
-    if network.draw("rest_500_undone"):
-        return RestResponse.error(TwilioError(500, 20500, "An internal error has occurred"))
-    return RestResponse.failure("timeout") if network.draw("rest_timeout_undone") else None
+    return _fail_silently(network, "undone")
 
 
 def _fail_after(network: Network) -> RestResponse | None:
     """The faults of a request that was done all the same."""
-    if network.draw("rest_500_done"):
-        return RestResponse.error(TwilioError(500, 20500, "An internal error has occurred"))
-    return RestResponse.failure("timeout") if network.draw("rest_timeout_done") else None
+    return _fail_silently(network, "done")
+
+
+def _fail_silently(network: Network, done: str) -> RestResponse | None:
+    if network.draw(f"rest_500_{done}"):
+        return _no_news(timed_out=False)
+    return _no_news(timed_out=True) if network.draw(f"rest_timeout_{done}") else None
 
 
 def _answer(network: Network, request: RestRequest) -> RestResponse:

@@ -5,15 +5,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from dialer.simulator.account_records import Account, Application, IncomingPhoneNumber, OutgoingCallerId
 from dialer.simulator.geography import COUNTRIES, Country, is_number
-from dialer.simulator.model import (
-    Account,
-    Application,
-    IncomingPhoneNumber,
-    OutgoingCallerId,
-    Params,
-    TwilioError,
-)
+from dialer.simulator.model import Params, TwilioError
 from dialer.simulator.resources import Json
 from dialer.simulator.resources_account import (
     render_account,
@@ -22,7 +16,7 @@ from dialer.simulator.resources_account import (
     render_country,
     render_number,
 )
-from dialer.simulator.rest_pages import list_resources, list_v1
+from dialer.simulator.rest_pages import list_response, list_v1
 from dialer.simulator.rest_routes import Asked, RestResponse, delete_response, read_boolean, route
 
 VOICE_BASE = "https://voice.twilio.com"
@@ -78,28 +72,23 @@ def fetch_account(asked: Asked) -> RestResponse:
 
 
 def list_accounts(asked: Asked) -> RestResponse:
-    query, path = asked.request.query, asked.request.path
+    query = asked.request.query
     rows = [asked.account] if query.get("FriendlyName") in ("", asked.account.friendly_name) else []
-    return RestResponse.json(list_resources("accounts", path, query, rows, lambda each: each.sid, render_account))
+    return list_response(asked, "accounts", rows, render_account)
 
 
 # TwiML Apps
 
 
 def _find_application(asked: Asked) -> Application:
-    application = asked.account.applications.get(asked.names["application"])
-    if application is None:
-        raise asked.not_found()
-    return application
+    return asked.find(asked.account.applications, "application")
 
 
 def list_applications(asked: Asked) -> RestResponse:
-    query, path = asked.request.query, asked.request.path
+    query = asked.request.query
     own = reversed(asked.account.applications.values())
     rows = [each for each in own if query.get("FriendlyName") in ("", each.friendly_name)]
-    return RestResponse.json(
-        list_resources("applications", path, query, rows, lambda each: each.sid, render_application)
-    )
+    return list_response(asked, "applications", rows, render_application)
 
 
 def fetch_application(asked: Asked) -> RestResponse:
@@ -139,15 +128,13 @@ def _find_number(asked: Asked) -> IncomingPhoneNumber:
 
 
 def list_numbers(asked: Asked) -> RestResponse:
-    query, path = asked.request.query, asked.request.path
+    query = asked.request.query
     rows = [
         each
         for each in reversed(asked.account.numbers.values())
         if _is_named(query, each) and query.get("Origin", "twilio") == "twilio"
     ]
-    return RestResponse.json(
-        list_resources("incoming_phone_numbers", path, query, rows, lambda each: each.sid, render_number)
-    )
+    return list_response(asked, "incoming_phone_numbers", rows, render_number)
 
 
 def _is_named(query: Params, row: IncomingPhoneNumber | OutgoingCallerId) -> bool:
@@ -197,11 +184,9 @@ def delete_number(asked: Asked) -> RestResponse:
 
 
 def list_caller_ids(asked: Asked) -> RestResponse:
-    query, path = asked.request.query, asked.request.path
+    query = asked.request.query
     rows = [each for each in reversed(asked.account.caller_ids.values()) if _is_named(query, each)]
-    return RestResponse.json(
-        list_resources("outgoing_caller_ids", path, query, rows, lambda each: each.sid, render_caller_id)
-    )
+    return list_response(asked, "outgoing_caller_ids", rows, render_caller_id)
 
 
 def fetch_caller_id(asked: Asked) -> RestResponse:
@@ -245,9 +230,7 @@ def fetch_country(asked: Asked) -> RestResponse:
 
 
 def _render_country(account: Account, country: Country) -> Json:
-    allowed = country.iso_code not in account.blocked_countries
-    url = f"{VOICE_BASE}/v1/DialingPermissions/Countries/{country.iso_code}"
-    return render_country(country, allowed, url)
+    return render_country(country, account, f"{VOICE_BASE}/v1/DialingPermissions/Countries/{country.iso_code}")
 
 
 _ACCOUNT = "/2010-04-01/Accounts/{account}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dialer.simulator.model import Alert, Call, Params
+from functools import partial
+
+from dialer.simulator.account_records import Alert
+from dialer.simulator.model import Call, Params
 from dialer.simulator.resources import render_call
 from dialer.simulator.resources_account import notification_sid, render_notification
-from dialer.simulator.rest_pages import list_resources, matches_time
+from dialer.simulator.rest_pages import list_response, matches_time
 from dialer.simulator.rest_routes import Asked, RestResponse, delete_response, route
 
 CREATE = """
@@ -21,8 +24,8 @@ UPDATE = "Url Method Status FallbackUrl FallbackMethod StatusCallback StatusCall
 
 def find_call(asked: Asked) -> Call:
     """The account's call that the path names. Raises TwilioError 20404."""
-    call = asked.network.calls.get(asked.names["call"])
-    if call is None or not _is_visible(asked, call):
+    call = asked.find(asked.network.calls, "call")
+    if not _is_visible(asked, call):
         raise asked.not_found()
     return call
 
@@ -41,8 +44,7 @@ def list_calls(asked: Asked) -> RestResponse:
     query = asked.request.query
     calls = [call for call in reversed(asked.network.calls.values()) if _is_visible(asked, call)]
     rows = [call for call in calls if _passes(query, call)]
-    path = asked.request.path
-    return RestResponse.json(list_resources("calls", path, query, rows, lambda call: call.sid, render_call))
+    return list_response(asked, "calls", rows, render_call)
 
 
 def _passes(query: Params, call: Call) -> bool:
@@ -76,16 +78,8 @@ def delete_call(asked: Asked) -> RestResponse:
 def list_notifications(asked: Asked) -> RestResponse:
     query = asked.request.query
     rows = [alert for alert in _alerts(asked) if matches_time(query, "MessageDate", alert.at)]
-    return RestResponse.json(
-        list_resources(
-            "notifications",
-            asked.request.path,
-            query,
-            rows,
-            notification_sid,
-            lambda alert: render_notification(asked.account.sid, alert),
-        )
-    )
+    render = partial(render_notification, asked.account.sid)
+    return list_response(asked, "notifications", rows, render, notification_sid)
 
 
 def fetch_notification(asked: Asked) -> RestResponse:

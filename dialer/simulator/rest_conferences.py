@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dialer.simulator.model import Conference, Params, Participant
 from dialer.simulator.resources import render_conference, render_participant
-from dialer.simulator.rest_pages import list_resources, matches_time
+from dialer.simulator.rest_pages import list_response, matches_time
 from dialer.simulator.rest_routes import Asked, RestResponse, delete_response, read_boolean, route
 
 CREATE_PARTICIPANT = """
@@ -27,10 +27,7 @@ UPDATE_CONFERENCE = "Status AnnounceUrl AnnounceMethod"
 
 def find_conference(asked: Asked) -> Conference:
     """The account's conference of that CF SID: a name is not enough. Raises TwilioError 20404."""
-    conference = asked.network.conferences.get(asked.names["conference"])
-    if conference is None or conference.account_sid != asked.account.sid:
-        raise asked.not_found()
-    return conference
+    return asked.find(asked.network.conferences, "conference")
 
 
 def _find_participant(asked: Asked) -> Participant:
@@ -38,10 +35,10 @@ def _find_participant(asked: Asked) -> Participant:
 
 
 def list_conferences(asked: Asked) -> RestResponse:
-    query, path = asked.request.query, asked.request.path
+    query = asked.request.query
     own = [each for each in asked.network.conferences.values() if each.account_sid == asked.account.sid]
     rows = [each for each in reversed(own) if _passes(query, each)]
-    return RestResponse.json(list_resources("conferences", path, query, rows, lambda each: each.sid, render_conference))
+    return list_response(asked, "conferences", rows, render_conference)
 
 
 def _passes(query: Params, conference: Conference) -> bool:
@@ -69,16 +66,14 @@ def create_participant(asked: Asked) -> RestResponse:
 
 
 def list_participants(asked: Asked) -> RestResponse:
-    query, path = asked.request.query, asked.request.path
+    query = asked.request.query
     wanted = {name.lower(): read_boolean(query, name) for name in ("Muted", "Hold", "Coaching")}
     rows = [
         each
         for each in reversed(find_conference(asked).participants.values())
         if all(value in (None, getattr(each, name)) for name, value in wanted.items())
     ]
-    return RestResponse.json(
-        list_resources("participants", path, query, rows, lambda each: each.call_sid, render_participant)
-    )
+    return list_response(asked, "participants", rows, render_participant, lambda each: each.call_sid)
 
 
 def fetch_participant(asked: Asked) -> RestResponse:

@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from dialer.simulator.model import Params, TwilioError
+from dialer.simulator.rest_routes import Asked, RestResponse
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
@@ -77,6 +79,18 @@ def list_resources(
         "start": start,
         "end": start + len(shown) - 1 if shown else start,
     }
+
+
+def list_response(
+    asked: Asked,
+    key: str,
+    rows: Sequence[Row],
+    render: Callable[[Row], dict[str, Any]],
+    sid_of: Callable[[Row], str] = attrgetter("sid"),
+) -> RestResponse:
+    """The page of `rows` that the request asks for, as the 2010 API answers it. Raises TwilioError."""
+    path, query = asked.request.path, asked.request.query
+    return RestResponse.json(list_resources(key, path, query, rows, sid_of, render))
 
 
 def list_v1(

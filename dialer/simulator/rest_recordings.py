@@ -15,7 +15,7 @@ from dialer.simulator.resources import (
 )
 from dialer.simulator.rest_calls import find_call
 from dialer.simulator.rest_conferences import find_conference
-from dialer.simulator.rest_pages import list_resources, matches_time
+from dialer.simulator.rest_pages import list_response, matches_time
 from dialer.simulator.rest_routes import Asked, RestResponse, Route, delete_response, route
 
 START = """
@@ -31,10 +31,7 @@ _WAV_RATE = 8000  # µ-law, one byte a sample, as telephone audio is
 
 def find_recording(asked: Asked) -> Recording:
     """The account's recording that the path names. Raises TwilioError 20404."""
-    recording = asked.network.recordings.get(asked.names["recording"])
-    if recording is None or recording.account_sid != asked.account.sid:
-        raise asked.not_found()
-    return recording
+    return asked.find(asked.network.recordings, "recording")
 
 
 def list_recordings(asked: Asked) -> RestResponse:
@@ -49,9 +46,9 @@ def list_recordings(asked: Asked) -> RestResponse:
 
 
 def _list(asked: Asked, recordings: list[Recording], render: Callable[[Recording], Json]) -> RestResponse:
-    query, path = asked.request.query, asked.request.path
+    query = asked.request.query
     rows = [each for each in reversed(recordings) if matches_time(query, "DateCreated", each.date_created)]
-    return RestResponse.json(list_resources("recordings", path, query, rows, lambda each: each.sid, render))
+    return list_response(asked, "recordings", rows, render)
 
 
 def fetch_recording(asked: Asked) -> RestResponse:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import unquote
 
-from dialer.simulator.model import Account, Params, TwilioError
+from dialer.simulator.account_records import Account, Application
+from dialer.simulator.model import Call, Conference, Params, Recording, TwilioError
 from dialer.simulator.network import Network
 
 FailedHow = Literal["", "refused", "timeout"]
+Thing = TypeVar("Thing", Call, Conference, Recording, Application)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,13 @@ class Asked:
     account: Account
     request: RestRequest
     names: dict[str, str]
+
+    def find(self, things: Mapping[str, Thing], name: str) -> Thing:
+        """The account's thing that this variable part of the path is the SID of. Raises TwilioError 20404."""
+        thing = things.get(self.names[name])
+        if thing is None or thing.account_sid != self.account.sid:
+            raise self.not_found()
+        return thing
 
     def not_found(self) -> TwilioError:
         """The error for something that is not there, or not this account's."""

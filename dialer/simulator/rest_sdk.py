@@ -17,7 +17,8 @@ from twilio.http.response import Response
 from twilio.rest import Client
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from dialer.simulator.model import Account, Params
+from dialer.simulator.account_records import Account
+from dialer.simulator.model import Params
 from dialer.simulator.network import Network
 from dialer.simulator.rest import RestRequest, RestResponse, handle
 

@@ -108,7 +108,9 @@ async def serve(config: SimulatorConfig) -> AsyncIterator[tuple[Simulator, str]]
         site = web.TCPSite(runner, config.host, config.port)
         await _start(site, config)
         host, port = runner.addresses[0][:2]
-        yield app[SIMULATOR], f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        app[SIMULATOR].network.media_base = base
+        yield app[SIMULATOR], base
     finally:
         await runner.cleanup()
 

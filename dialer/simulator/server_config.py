@@ -49,6 +49,9 @@ class AccountConfig:
     clients: tuple[Mapping[str, Any], ...] = ()
     """Browsers that take calls: identity, answer_after, hang_up_after, hang_up_after_bridged (seconds)."""
     blocked_countries: tuple[str, ...] = ()
+    """ISO codes, here and in the next two."""
+    high_risk_special_countries: tuple[str, ...] = ()
+    high_risk_tollfraud_countries: tuple[str, ...] = ()
     cps: float | None = None
     max_calls: int | None = None
 
@@ -133,6 +136,8 @@ def _add_account(network: Network, config: AccountConfig) -> None:
         status=config.status,
         type=config.type,
         blocked_countries=set(config.blocked_countries),
+        high_risk_special_countries=set(config.high_risk_special_countries),
+        high_risk_tollfraud_countries=set(config.high_risk_tollfraud_countries),
         cps=config.cps,
         max_calls=config.max_calls,
     )

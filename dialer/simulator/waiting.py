@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dialer.simulator import addresses, conference_events, verbs, webhooks
-from dialer.simulator.documents import DocumentError, Verb, read_answer
+from dialer.simulator import addresses, conference_events, execution, verbs, webhooks
+from dialer.simulator.documents import DocumentError, Verb
 from dialer.simulator.fields import call_fields
 from dialer.simulator.model import Call, Conference, Participant
 from dialer.simulator.webhooks import Outcome
@@ -61,15 +61,10 @@ def ignore(heard: bool) -> None:
 
 def read(network: Network, account_sid: str, outcome: Outcome, call: Call | None) -> list[Verb] | None:
     """The verbs to play; None, with an alert, when they could not be had."""
-    code, message = outcome.code, outcome.message
-    document: list[Verb] = []
-    if not code:
-        try:
-            document = read_answer(outcome.answer.headers, outcome.answer.body)
-        except DocumentError as error:
-            code, message = error.code, error.message
-    if code:
-        network.alert(account_sid, code, message, call=call, url=outcome.url)
+    try:
+        document = execution.read_document(outcome)
+    except DocumentError as error:
+        network.alert(account_sid, error.code, error.message, call=call, url=outcome.url)
         return None
     for verb in document:
         if verb.name not in ALLOWED:

@@ -148,7 +148,7 @@ def notify(
 
 def is_acknowledgement(answer: WebAnswer) -> bool:
     """A status callback is answered with nothing or with XML (error 15003)."""
-    content_type = next((v for k, v in answer.headers.items() if k.lower() == "content-type"), "")
+    content_type = answer.header("Content-Type")
     return not answer.body or "xml" in content_type or content_type.startswith("text/html")
 
 
@@ -271,7 +271,7 @@ def retry(network: Network, exchange: Exchange, why: str) -> bool:
 
 def redirect(network: Network, exchange: Exchange, answer: WebAnswer) -> None:
     """Follow a redirect, at most ten."""
-    location = next((v for k, v in answer.headers.items() if k.lower() == "location"), "")
+    location = answer.header("Location")
     url = urljoin(exchange.url, location).partition("#")[0]
     if not location or urlsplit(url).scheme not in ("http", "https"):
         conclude(exchange, Outcome(exchange.url, answer, 11216, "A redirect without a usable address"))
@@ -292,8 +292,8 @@ def conclude(exchange: Exchange, outcome: Outcome) -> None:
 
 
 def keep_cookies(call: Call | None, answer: WebAnswer) -> None:
-    """Cookies last as long as the call (Twilio docs, twiml)."""
-    for name, value in answer.headers.items():
-        if call is not None and name.lower() == "set-cookie":
-            key, _, content = value.partition(";")[0].partition("=")
-            call.cookies[key.strip()] = content.strip()
+    """Cookies last as long as the call (Twilio docs, twiml); several are lines of one value."""
+    for cookie in answer.header("Set-Cookie").splitlines():
+        name, _, content = cookie.partition(";")[0].partition("=")
+        if call is not None:
+            call.cookies[name.strip()] = content.strip()

@@ -47,14 +47,14 @@ def refused(story: Story, **params: str | list[str]) -> TwilioError:
         ({"StatusCallback": "https://a.example:port/"}, 21609),
         ({"Timeout": "601"}, 21208),
         ({"Timeout": "soon"}, 21208),
-        ({"TimeLimit": "0"}, 20001),
+        ({"TimeLimit": "0"}, 13216),
         ({"SendDigits": "12x"}, 21206),
         ({"MachineDetection": "Maybe"}, 21234),
         ({"MachineDetection": "Enable", "MachineDetectionTimeout": "60"}, 21234),
         ({"MachineDetection": "Enable", "MachineDetectionSpeechThreshold": "999"}, 21234),
-        ({"Record": "perhaps"}, 20001),
+        ({"Record": "perhaps"}, 20422),
         ({"Record": "true", "RecordingStatusCallbackEvent": "begun"}, 13621),
-        ({"Record": "true", "RecordingChannels": "quad"}, 20001),
+        ({"Record": "true", "RecordingChannels": "quad"}, 20422),
     ],
 )
 def test_refused_calls(play: Play, params: dict[str, str], code: int) -> None:
@@ -334,13 +334,22 @@ def test_a_new_fallback_leaves_the_application_alone(play: Play) -> None:
     assert story.app.voice_fallback_url == ""
 
 
-@pytest.mark.parametrize("params", [{"Status": "ringing"}, {"Url": "x"}, {"Twiml": "<"}, {"StatusCallback": "x"}])
-def test_refused_updates(play: Play, params: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        ({"Status": "ringing"}, 20422),
+        ({"Url": "x"}, 21205),
+        ({"Twiml": "<"}, 12100),
+        ({"StatusCallback": "x"}, 21609),
+        ({"TimeLimit": "86401"}, 13216),
+    ],
+)
+def test_refused_updates(play: Play, params: dict[str, str], code: int) -> None:
     story = play()
     call = talking(story)
-    with pytest.raises(TwilioError):
+    with pytest.raises(TwilioError) as caught:
         story.network.update_call(call, Params(params))
-    assert call.status == "in-progress"
+    assert (caught.value.http_status, caught.value.code, call.status) == (400, code, "in-progress")
 
 
 def test_deleting(play: Play) -> None:

@@ -83,6 +83,11 @@ def test_the_knob_for_unknown_numbers(play: Play) -> None:
     assert call.status == "no-answer"
 
 
+def test_a_knob_that_names_a_number_without_a_script(play: Play) -> None:
+    story = play(Knobs(cps=float("inf"), unknown_number="+16505550000"), join=TALK)
+    assert story.call("+16505551234").party is PHONES["+14155550101"]
+
+
 def test_a_person_acts_by_hand(play: Play) -> None:
     story = play(join=TALK)
     call = story.call("+14155550103")

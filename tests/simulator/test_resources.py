@@ -4,18 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dialer.simulator.account_records import Account, Alert, Application, IncomingPhoneNumber, OutgoingCallerId
 from dialer.simulator.geography import COUNTRIES
-from dialer.simulator.model import (
-    Account,
-    Alert,
-    Application,
-    Call,
-    Conference,
-    IncomingPhoneNumber,
-    OutgoingCallerId,
-    Participant,
-    Recording,
-)
+from dialer.simulator.model import Call, Conference, Participant, Recording
 from dialer.simulator.resources import (
     format_number,
     render_call,
@@ -91,7 +82,7 @@ RENDERED = {
     "call_notification": render_notification(AC, Alert(AT, 12200, "warning", "told", CA)),
     "outgoing_caller_id": render_caller_id(OutgoingCallerId("PN2", AC, "+14155550198", "", AT, AT)),
     "account": render_account(Account(AC, "token")),
-    "country": render_country(COUNTRIES["US"], True, "https://voice.twilio.com/v1/x"),
+    "country": render_country(COUNTRIES["US"], Account(AC, "token"), "https://voice.twilio.com/v1/x"),
 }
 
 

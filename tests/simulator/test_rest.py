@@ -193,6 +193,54 @@ def test_a_refused_connection_shows_that_nothing_was_sent(network: Network, clie
     assert "refused" in str(caught.value)
 
 
+def ask_late(network: Network, act: Callable[[], object]) -> str:
+    """How a creation that takes effect late is answered."""
+    network.faults = Faults(rest_late=1.0)
+    try:
+        assert refusal(act) == (500, 20500)
+    except requests.exceptions.ReadTimeout:
+        return "timeout"
+    finally:
+        network.faults = Faults()
+    return "500"
+
+
+def test_a_call_that_is_created_late(network: Network, client: Client) -> None:
+    began, answers = network.now, set[str]()
+    for _ in range(20):
+        answers.add(ask_late(network, lambda: client.calls.create(to=CUSTOMER, from_=OWN, url=URL)))
+    play(network, 4.9)
+    assert network.calls == {}
+    play(network, 55.2)
+    delays = [call.date_created - began for call in network.calls.values()]
+    assert (len(delays), answers) == (20, {"timeout", "500"})
+    assert min(delays) < 25 and max(delays) > 35
+    assert network.injected == {"rest_late": 20}
+
+
+def test_a_participant_that_is_created_late(network: Network, client: Client) -> None:
+    add = client.conferences("room").participants.create
+    ask_late(network, lambda: add(from_=OWN, to=CUSTOMER, label="customer"))
+    assert network.conferences == {}
+    play(network, 60.0)
+    (conference,) = network.conferences.values()
+    assert [each.label for each in conference.participants.values()] == ["customer"]
+
+
+def test_a_refusal_that_comes_late_is_heard_by_nobody(network: Network, client: Client) -> None:
+    ask_late(network, lambda: client.calls.create(to="5", from_=OWN, url=URL))
+    play(network, 60.0)
+    assert network.calls == {}
+
+
+def test_only_creations_are_late(network: Network, client: Client) -> None:
+    call = client.calls.create(to=CUSTOMER, from_=OWN, url=URL)
+    network.faults = Faults(rest_late=1.0)
+    assert client.calls(call.sid).update(status="canceled").status == "canceled"
+    assert [each.sid for each in client.calls.list()] == [call.sid]
+    assert network.injected == {}
+
+
 # The account's own things
 
 
@@ -268,6 +316,11 @@ def test_dialling_permissions(account: Account, client: Client) -> None:
     assert {each.iso_code for each in countries.list(continent="SOUTH_AMERICA")} == {"BR"}
     assert countries.list(high_risk_special_numbers_enabled=True) == []
     assert len(countries.list(high_risk_tollfraud_numbers_enabled=False)) == len(countries.list())
+    account.high_risk_special_countries, account.high_risk_tollfraud_countries = {"LV"}, {"GB", "LV"}
+    assert [each.iso_code for each in countries.list(high_risk_special_numbers_enabled=True)] == ["LV"]
+    assert [each.iso_code for each in countries.list(high_risk_tollfraud_numbers_enabled=True)] == ["GB", "LV"]
+    assert countries("GB").fetch().high_risk_tollfraud_numbers_enabled is True
+    assert countries("GB").fetch().high_risk_special_numbers_enabled is False
     assert len(countries.list(page_size=3)) == len(countries.list())
     assert refusal(countries("XX").fetch) == (404, 20404)
     assert refusal(lambda: countries.list(low_risk_numbers_enabled="maybe")) == (400, 20422)

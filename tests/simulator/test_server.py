@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,15 @@ def test_faults_without_an_answer(fault: str, error: type[Exception], placed: in
         with pytest.raises(error):
             client.calls.create(to=BUSY, from_=OWN, twiml="<Response/>")
         assert len(inspect(base, "calls")["calls"]) == placed
+
+
+def test_a_recording_is_fetched_from_where_its_url_points() -> None:
+    with serve_in_thread(configure(knobs=replace(FAST, recording_seconds=0.01))) as (_, base), sdk(base) as client:
+        call = client.calls.create(to=CUSTOMER, from_=OWN, twiml="<Response><Pause/></Response>", record=True)
+        (recording,) = await_that(lambda: [each for each in client.recordings.list() if each.status == "completed"])
+        assert (recording.call_sid, recording.media_url.partition("/2010")[0]) == (call.sid, base)
+        audio = requests.get(f"{recording.media_url}.wav", timeout=10)
+        assert (audio.status_code, audio.headers["Content-Type"]) == (200, "audio/x-wav")
 
 
 # The pump

@@ -47,6 +47,8 @@ def test_a_configuration_is_read_from_a_file(tmp_path: Path) -> None:
                 "keys": {"SK1": "secret"},
                 "caller_ids": ["+442079460000"],
                 "blocked_countries": ["LV"],
+                "high_risk_special_countries": ["GB"],
+                "high_risk_tollfraud_countries": ["DE", "LV"],
                 "status": "suspended",
                 "type": "Trial",
                 "applications": [{"sid": "AP1", "voice_url": "http://localhost/"}],
@@ -66,6 +68,8 @@ def test_a_configuration_is_read_from_a_file(tmp_path: Path) -> None:
     assert account.numbers[OWN].voice_application_sid == "AP1"
     assert list(account.caller_ids) == ["+442079460000"]
     assert account.blocked_countries == {"LV"}
+    assert account.high_risk_special_countries == {"GB"}
+    assert account.high_risk_tollfraud_countries == {"DE", "LV"}
     bob = account.clients["bob"]
     assert (bob.answer_after, bob.plan and bob.plan.hang_up_after) == (None, 5)
 

@@ -500,9 +500,9 @@ def test_the_call_of_an_added_participant_ends_when_it_comes_out(play: Play) -> 
         ({"Label": "taken"}, 16026),
         ({"Label": "a/b"}, 16024),
         ({"Coaching": "true", "CallSidToCoach": "CA" + "0" * 32}, 16028),
-        ({"MaxParticipants": "1"}, 20001),
-        ({"Beep": "loud"}, 20001),
-        ({"Muted": "perhaps"}, 20001),
+        ({"MaxParticipants": "1"}, 20422),
+        ({"Beep": "loud"}, 20422),
+        ({"Muted": "perhaps"}, 20422),
         ({"Timeout": "x"}, 21208),
         ({"To": "911"}, 21211),
         ({"ConferenceStatusCallback": "nowhere"}, 21609),
@@ -518,6 +518,14 @@ def test_refused_participants(play: Play, params: dict[str, str], code: int) -> 
         add(story, **params)
     assert refused.value.code == code
     assert (len(story.network.calls), len(live(story).participants)) == (before, 1)
+
+
+def test_a_conference_is_only_asked_to_end(play: Play) -> None:
+    story = play()
+    enter(story)
+    with pytest.raises(TwilioError) as refused:
+        story.network.update_conference(live(story), Params({"Status": "init"}))
+    assert refused.value.code == 20422
 
 
 @pytest.mark.parametrize(("conference", "code"), [("CF" + "0" * 32, 20404), ("x" * 129, 16003)])

@@ -107,7 +107,7 @@ def test_refusals(play: Play) -> None:
     for params in ({"Status": "absent"}, {}, {"Status": "paused", "PauseBehavior": "hum"}):
         with pytest.raises(TwilioError) as caught:
             story.network.update_recording(recording, Params(params))
-        assert caught.value.code == 20001
+        assert caught.value.code == 20422
     story.network.hang_up(call.sid)
     with pytest.raises(TwilioError) as caught:
         story.network.update_recording(recording, Params({"Status": "paused"}))

@@ -227,12 +227,12 @@ def test_redirects_that_lead_nowhere(play: Play, answer: WebAnswer, code: int, r
 
 def test_cookies_are_kept_within_a_call(play: Play) -> None:
     page = b"<Response><Redirect>/next</Redirect></Response>"
-    headers = {"Content-Type": "text/xml", "Set-Cookie": "session=7; Path=/"}
+    headers = {"Content-Type": "text/xml", "Set-Cookie": "session=7; Path=/\nlanguage=de; Secure"}
     story = play(join=WebAnswer(200, headers, page), next="<Response/>")
     story.call()
     story.run(20)
     assert "Cookie" not in story.told("voice")[0].request.headers
-    assert story.told("redirect")[0].request.headers["Cookie"] == "session=7"
+    assert story.told("redirect")[0].request.headers["Cookie"] == "session=7; language=de"
 
 
 def test_text_is_spoken_and_audio_is_played(play: Play) -> None:
