@@ -62,9 +62,8 @@ def dial(dialer: Service, carrier: Carrier, call_id: str, workspace: str) -> tup
 
 def claim(dialer: Service, call_id: str, workspace: str) -> Claim:
     """Commit the intent as *sending*, if the call still wants dialling and the account's pace allows it."""
-    now = dialer.clock()
     with dialer.store.write() as tx:
-        call = find_call(tx, "call", call_id=call_id, workspace=workspace)
+        call, now = find_call(tx, "call", call_id=call_id, workspace=workspace), dialer.clock()
         if call is None or not dial_due(call):
             return Claim(word="no longer owed")
         pace = dialer.settings.account_of(workspace).calls_per_second
@@ -106,13 +105,13 @@ def request_options(dialer: Service, call: Call) -> dict[str, object]:
 
 def settle(dialer: Service, claimed: Claim, outcome: Outcome) -> float:
     """Commit what came of the request; gives the seconds until a repeat, 0 for none."""
-    now, call = dialer.clock(), claimed.call
+    call = claimed.call
     assert call is not None
     if outcome.state == "planned" and claimed.attempt > len(BACKOFF):
         outcome = Outcome("rejected", reason=UNREACHABLE, rule=outcome.rule, detail=outcome.detail)
     plugins = dialer.plugins.current()
     with dialer.store.write() as tx:
-        current = find_call(tx, "call", call_id=call.id, workspace=call.workspace) or call
+        current, now = find_call(tx, "call", call_id=call.id, workspace=call.workspace) or call, dialer.clock()
         fact = _fact(call, claimed.attempt, outcome, now)
         current = record(tx, current, fact, now=now, plugins=plugins) or current
         if outcome.rule:

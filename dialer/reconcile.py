@@ -23,9 +23,9 @@ def reconcile(dialer: Service, carrier: Carrier, call_id: str, workspace: str) -
         return "settled"
     truths = [leg_truth(dialer, carrier, call, leg.call_sid) for leg in call.legs if leg.live]
     found = look_for_dialled(carrier, call, intent) if intent and call.dial == "unknown" else None
-    now, plugins = dialer.clock(), dialer.plugins.current()
+    plugins = dialer.plugins.current()
     with dialer.store.write() as tx:
-        current = find_call(tx, "call", call_id=call_id, workspace=workspace) or call
+        current, now = find_call(tx, "call", call_id=call_id, workspace=workspace) or call, dialer.clock()
         before = current.status
         for truth in truths:
             if truth:

@@ -26,10 +26,20 @@ CALLS_PER_SECOND = 2.0
 WORKSPACES = ("ws_demo", "ws_other")
 #: What `--faults all` means, as probabilities.
 ALL_FAULTS = Faults(
-    webhook_lost=0.01, webhook_unreachable=0.01, webhook_answer_lost=0.01, webhook_late=0.02, webhook_repeated=0.02,
-    webhook_reordered=0.05, rest_refused=0.01, rest_timeout_done=0.01, rest_timeout_undone=0.01, rest_500_done=0.01,
-    rest_500_undone=0.01, rest_429=0.01,
-)  # fmt: skip
+    webhook_lost=0.01,
+    webhook_unreachable=0.01,
+    webhook_answer_lost=0.01,
+    webhook_late=0.02,
+    webhook_repeated=0.02,
+    webhook_reordered=0.05,
+    rest_refused=0.01,
+    rest_timeout_done=0.01,
+    rest_timeout_undone=0.01,
+    rest_500_done=0.01,
+    rest_500_undone=0.01,
+    rest_429=0.01,
+    rest_late=0.01,
+)
 
 
 @dataclass(slots=True)

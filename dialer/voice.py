@@ -70,10 +70,7 @@ def new_call(dialer: Service, hook: Webhook, identity: str, workspace: str, plug
 
 def place(dialer: Service, hook: Webhook, draft: Draft) -> str:
     """Store what was decided, in one transaction, and give the TwiML; the first of two equal requests decides."""
-    now, refusal, call_sid = dialer.clock(), draft.refusal, hook.sid()
-    event = Event("leg", now, "agent", call_sid, status="ringing")
-    if refusal:
-        event = replace(event, kind="refused", by=draft.refused_by, reason=refusal.reason, rule=refusal.rule)
+    refusal, call_sid = draft.refusal, hook.sid()
     with dialer.store.write() as tx:
         known = tx.one("answer_of_leg", call_sid=call_sid, account_sid=hook.account.sid)
         if known:
@@ -81,7 +78,10 @@ def place(dialer: Service, hook: Webhook, draft: Draft) -> str:
             return str(known["twiml"])
         if tx.one("conference_taken", conference=draft.call.conference):  # by a plugin that names two calls alike
             draft.call = replace(draft.call, conference=conference_name(dialer, draft.call.workspace))
-        answer = first_twiml(dialer, draft)
+        answer, now = first_twiml(dialer, draft), dialer.clock()
+        event = Event("leg", now, "agent", call_sid, status="ringing")
+        if refusal:
+            event = replace(event, kind="refused", by=draft.refused_by, reason=refusal.reason, rule=refusal.rule)
         fact = Fact(f"twiml:{call_sid}", "call-started", "webhook", event, hook.form)
         call = begin(tx, draft.call, answer, fact, now=now, plugins=draft.plugins)
         add_verdicts(tx, call, draft.verdicts)
@@ -112,8 +112,9 @@ def first_twiml(dialer: Service, draft: Draft) -> str:
 def conference_status(dialer: Service, hook: Webhook) -> Answer:
     """Who is in the conference. The agent's join is what lets the customer be dialled."""
     name, conference_sid = hook.field("StatusCallbackEvent"), hook.field("ConferenceSid")
-    conference, now = hook.field("FriendlyName"), dialer.clock()
+    conference = hook.field("FriendlyName")
     with dialer.store.write() as tx:
+        now = dialer.clock()
         call = find_call(tx, "call_of_conference", conference=conference, account_sid=hook.account.sid)
         if call is None:
             raise Refused(404, "no call of ours has this conference")
@@ -144,8 +145,9 @@ def conference_event(call: Call, hook: Webhook, name: str, now: float) -> Event:
 @webhooks.post(STATUS_PATH)
 def status(dialer: Service, hook: Webhook) -> Answer:
     """How far one leg got: the agent's (the TwiML App's status callback) or the customer's (our dial request's)."""
-    call_sid, leg_status, now = hook.sid(), hook.field("CallStatus"), dialer.clock()
+    call_sid, leg_status = hook.sid(), hook.field("CallStatus")
     with dialer.store.write() as tx:
+        now = dialer.clock()
         call = call_of(tx, hook, call_sid)
         if call is None:
             raise Refused(404, "no call of ours has this leg")
@@ -166,10 +168,9 @@ def status(dialer: Service, hook: Webhook) -> Answer:
 @webhooks.post(JOIN_PATH)
 def answer_customer(dialer: Service, hook: Webhook) -> Answer:
     """The customer answered: only the leg we dialled, and only while the agent is there, enters the conference."""
-    call_sid, now = hook.sid(), dialer.clock()
-    conference = hook.query.get("conference", "")
+    call_sid, conference = hook.sid(), hook.query.get("conference", "")
     with dialer.store.write() as tx:
-        call = call_of(tx, hook, call_sid)
+        call, now = call_of(tx, hook, call_sid), dialer.clock()
         if call is None or call.conference != conference:
             hook.notes["outcome"] = "refused unknown-conference"
             return say(dialer, "This call cannot be connected. Goodbye.")
@@ -187,21 +188,14 @@ def answer_customer(dialer: Service, hook: Webhook) -> Answer:
 @webhooks.post(FALLBACK_PATH)
 def fallback(dialer: Service, hook: Webhook) -> Answer:
     """Twilio could not get or run our TwiML: a polite sentence, and the error code on the call's record."""
-    call_sid, now = hook.sid(), dialer.clock()
-    code = hook.get("ErrorCode")
+    call_sid, code = hook.sid(), hook.get("ErrorCode")
     hook.notes |= {"error_code": code, "error_url": hook.get("ErrorUrl")}
     with dialer.store.write() as tx:
-        call = call_of(tx, hook, call_sid)
+        call, now = call_of(tx, hook, call_sid), dialer.clock()
         if call:
             event = Event("checked", now, role_of(call, call_sid), call_sid)
-            store_fact(
-                dialer,
-                hook,
-                tx,
-                call,
-                Fact(f"fallback:{call_sid}:{code}", "fallback", "webhook", event, hook.form),
-                now,
-            )
+            fact = Fact(f"fallback:{call_sid}:{code}", "fallback", "webhook", event, hook.form)
+            store_fact(dialer, hook, tx, call, fact, now)
     return say(dialer, "Sorry, this call could not be connected. Please try again in a moment.")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dialer.calls import Call
 from dialer.records import find_call
@@ -15,6 +16,10 @@ from dialer.simulator import AgentPlan, Faults, Knobs
 from dialer.simulator import Call as NetworkLeg
 from dialer.simulator.invariants import check
 from dialer.simulator.world import FAST, Agent, World
+
+# How long an example takes says nothing on a machine that others use too.
+settings.register_profile("dialer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dialer")
 
 ANSWERS, BUSY, NEVER, UNREACHABLE, VOICEMAIL, HANGS_UP = (f"+1415555010{digit}" for digit in range(1, 7))
 REFUSED_BY_TWILIO, SLOW = "+14155550107", "+14155550108"

@@ -420,16 +420,9 @@ def test_a_country_that_twilio_does_not_list(clinic: Clinic) -> None:
     assert (finding.level, finding.looked_at) == ("warning", "geo permission SJ")
 
 
-@pytest.mark.parametrize("switch", ["high_risk_special_numbers_enabled", "high_risk_tollfraud_numbers_enabled"])
-def test_high_risk_switches_are_warned_about(
-    clinic: Clinic, monkeypatch: pytest.MonkeyPatch, switch: str
-) -> None:
-    render = resources_account.render_country
-
-    def risky(country: Any, allowed: bool, url: str) -> dict[str, Any]:
-        return {**render(country, allowed, url), switch: country.iso_code in ("LV", "GB")}
-
-    monkeypatch.setattr("dialer.simulator.rest_account.render_country", risky)
+@pytest.mark.parametrize("risk", ["high_risk_special_countries", "high_risk_tollfraud_countries"])
+def test_high_risk_switches_are_warned_about(clinic: Clinic, risk: str) -> None:
+    setattr(clinic.account, risk, {"LV", "GB"})
     finding = clinic.only("countries")
     assert finding.level == "warning"
     assert "are allowed in GB, LV" in finding.found

@@ -75,7 +75,8 @@ STATEMENTS = {
     "WHERE l.call_sid = :call_sid AND c.account_sid = :account_sid AND l.role = 'agent'",
     "twiml_of_call": "SELECT twiml FROM calls WHERE id = :call_id AND workspace = :workspace",
     "conference_taken": "SELECT 1 FROM calls WHERE conference = :conference",
-    "calls": _CALLS + f"WHERE {_VISIBLE} AND (:status = '' OR status = :status) AND (requested_at, id) < (:before, :before_id) "
+    "calls": _CALLS
+    + f"WHERE {_VISIBLE} AND (:status = '' OR status = :status) AND (requested_at, id) < (:before, :before_id) "
     "ORDER BY requested_at DESC, id DESC LIMIT :limit",
     "add_call": _insert("calls", [*CALL_COLUMNS, "twiml"]),
     "save_call": "UPDATE calls SET "
