@@ -64,9 +64,9 @@ def _whom(call_sid: str) -> str:
 def main() -> None:
     print("# The states of a call\n")
     print("Drawn from the code by `python docs/draw_states.py`; a test keeps it fresh. Each row is a piece of news,")
-    print("each column the status in which it comes. **Bold** is the status that follows (· none), after the arrow what the")
-    print("call then owes the outside. News may come late, twice or in any order: the status never goes back, and the")
-    print(f"terminal ones ({', '.join(sorted(TERMINAL))}) never change.\n")
+    print("each column the status in which it comes. **Bold** is the status that follows (· none), after the arrow")
+    print("what the call then owes the outside. News may come late, twice or in any order: the status never goes back,")
+    print(f"and the terminal ones ({', '.join(sorted(TERMINAL))}) never change.\n")
     print("| news | " + " | ".join(STATUSES) + " |")
     print("|---|" + "---|" * len(STATUSES))
     for news, event in NEWS.items():
