@@ -98,13 +98,14 @@ def hang_up(call_id: str) -> Response:
     """End a call for everybody. Repeating it is safe; 409 when it has ended already."""
     call, principal = own_call(call_id, "calls:write")
     dialer = service()
+    plugins = dialer.plugins.current()
     with dialer.store.write() as tx:
         current, now = find_call(tx, "call", call_id=call.id, workspace=call.workspace) or call, dialer.clock()
         if current.over:
             raise ApiError(409, "ended", f"the call has ended: {current.status}")
         event = Event("hang-up", now, by="agent" if principal.agent else "system")
         fact = Fact(f"hang-up:{call.id}", "hang-up-requested", "api", event, {"key": principal.key_id})
-        after = record(tx, current, fact, now=now, plugins=dialer.plugins.current())
+        after = record(tx, current, fact, now=now, plugins=plugins)
     return jsonify(call_json(after or current))
 
 

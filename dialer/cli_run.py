@@ -180,7 +180,10 @@ def worker() -> None:
     dispatcher = Dispatcher(dialer)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: dispatcher.stopping.set())
-    dispatcher.run()
+    if not dispatcher.run():
+        log.warning("a job did not come to an end and is left: it runs again after its lease")
+        logging.shutdown()
+        os._exit(0)  # its thread would hold the process
     os.close(lock)
 
 

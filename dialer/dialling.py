@@ -12,7 +12,7 @@ from dialer.calls import Call, Event, dial_due
 from dialer.crash import crash_point
 from dialer.records import Fact, find_call, record, record_truth
 from dialer.service import FALLBACK_PATH, JOIN_PATH, STATUS_PATH, Service
-from dialer.twilio import Carrier, LegTruth, TooManyRequests
+from dialer.twilio import Carrier, LegTruth
 
 #: Seconds to wait before each repeat of a request that provably made nothing.
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 8.0)
@@ -62,22 +62,22 @@ def dial(dialer: Service, carrier: Carrier, call_id: str, workspace: str) -> tup
 
 def claim(dialer: Service, call_id: str, workspace: str) -> Claim:
     """Commit the intent as *sending*, if the call still wants dialling and the account's pace allows it."""
+    plugins = dialer.plugins.current()
     with dialer.store.write() as tx:
         call, now = find_call(tx, "call", call_id=call_id, workspace=workspace), dialer.clock()
         if call is None or not dial_due(call):
             return Claim(word="no longer owed")
-        pace = dialer.settings.account_of(workspace).calls_per_second
+        account = dialer.settings.account(call.account_sid)
+        pace = account.calls_per_second if account else 1.0
         window = max(1.0, 1.0 / pace)
-        latest = tx.all("latest_dials", account_sid=call.account_sid, since=now - window)
+        latest = tx.all("latest_dials", account_sid=call.account_sid, since=now - window, now=now)
         if len(latest) >= max(1, int(pace)):
             return Claim(wait=max(0.01, latest[0]["sent_at"] + window - now), word="waiting for the account's pace")
         if not tx.run("claim_intent", intent=call.intent, workspace=workspace, now=now):
             return Claim(word="sent already")
         row = tx.one("intent", intent=call.intent, workspace=workspace)
         attempt = int(row["attempts"]) if row else 1
-        after = record(
-            tx, call, _fact(call, attempt, Outcome("sending"), now), now=now, plugins=dialer.plugins.current()
-        )
+        after = record(tx, call, _fact(call, attempt, Outcome("sending"), now), now=now, plugins=plugins)
         return Claim(after, attempt)
 
 
@@ -145,6 +145,8 @@ def outcome_of(error: Exception) -> Outcome:
     from requests.exceptions import ConnectionError as NotConnected
     from requests.exceptions import ConnectTimeout
     from twilio.base.exceptions import TwilioRestException, TwilioServiceException
+
+    from dialer.transport import TooManyRequests
 
     if isinstance(error, TooManyRequests):
         return Outcome("planned", reason=UNREACHABLE, rule="twilio-20429", retry=error.seconds)

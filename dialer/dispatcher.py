@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -23,9 +23,13 @@ log = logging.getLogger("dialer.dispatcher")
 #: Seconds between looks for due jobs, and between sweeps for overdue calls.
 POLL = 0.05
 SWEEP = 1.0
-#: Jobs at once: our own, and the plugins' deliveries, which never wait for one another.
+#: Seconds between looks at all who talk: within the ten that somebody may be alone when callbacks were lost.
+WATCH = 6.0
+#: Jobs at once: our own, and each plugin's deliveries, which never wait for one another.
 CORE_THREADS = 8
-DELIVERY_THREADS = 8
+PLUGIN_THREADS = 2
+#: Seconds that running jobs get to finish at a stop; a plugin that hangs is left behind.
+STOP_SECONDS = 15.0
 
 
 class Dispatcher:
@@ -44,29 +48,46 @@ class Dispatcher:
         self.dialer = dialer
         self.worker = Worker(dialer, carrier, Random())
         self.stopping = threading.Event()
+        self.pools: dict[str, Pool] = {}
+        self._watcher = ThreadPoolExecutor(1)
+        self._watch: Future[int] | None = None
 
-    def run(self) -> None:
-        """Work until `stopping` is set."""
+    def run(self) -> bool:
+        """Work until `stopping` is set; False when a job still hung at the end, and its thread with it."""
         with self.dialer.store.write() as tx:
             tx.run("wake_open_calls", now=self.dialer.clock())
-        pools = [(False, Pool(CORE_THREADS)), (True, Pool(DELIVERY_THREADS))]
-        swept = 0.0  # by a clock that nobody sets back
+        swept = watched = 0.0  # by a clock that nobody sets back
         while not self.stopping.wait(POLL):
             try:
                 if time.monotonic() - swept >= SWEEP:
                     swept = time.monotonic()
                     self.worker.sweep()
-                for deliveries, pool in pools:
-                    self._fill(pool, deliveries)
+                if time.monotonic() - watched >= WATCH and not self._watching():
+                    watched = time.monotonic()
+                    self._watch = self._watcher.submit(self.worker.watch)
+                for plugin in self.worker.due():
+                    self._fill(plugin)
             except StoreError as error:
                 log.error("the store does not answer: %s", error)
                 self.stopping.wait(1.0)
-        for _, pool in pools:
-            pool.executor.shutdown(wait=True)
+        self._watcher.shutdown(wait=False, cancel_futures=True)
+        until = time.monotonic() + STOP_SECONDS
+        closed = [pool.close(until) for pool in self.pools.values()]
+        return all(closed)
 
-    def _fill(self, pool: Pool, deliveries: bool) -> None:
+    def _watching(self) -> bool:
+        """Whether the last look at all who talk is under way; says once what it failed with."""
+        if self._watch is None or not self._watch.done():
+            return self._watch is not None
+        error, self._watch = self._watch.exception(), None
+        if error:
+            log.warning("could not look at all who talk: %s: %s", type(error).__name__, error)
+        return False
+
+    def _fill(self, plugin: str) -> None:
+        pool = self.pools.setdefault(plugin, Pool(PLUGIN_THREADS if plugin else CORE_THREADS))
         free = pool.free()
-        for job in self.worker.claim(deliveries=deliveries, limit=free) if free else []:
+        for job in self.worker.claim(plugin, free) if free else []:
             pool.run(self.worker, job)
 
 
@@ -81,6 +102,11 @@ class Pool:
     def free(self) -> int:
         self._running = {future for future in self._running if not future.done()}
         return self.threads - len(self._running)
+
+    def close(self, until: float) -> bool:
+        """Let running jobs finish until that moment; whether all did."""
+        self.executor.shutdown(wait=False)
+        return not wait(self._running, timeout=max(0.0, until - time.monotonic())).not_done
 
     def run(self, worker: Worker, job: Row) -> None:
         self._running.add(self.executor.submit(_run_one, worker, job))

@@ -28,7 +28,8 @@ from dialer.reach import check_public_url, check_webhooks
 from dialer.settings import Account, Settings
 from dialer.store.sqlite import SqliteStore
 from dialer.tables import one_line
-from dialer.twilio import browser_token, http_client
+from dialer.transport import Transport
+from dialer.twilio import browser_token
 
 #: Seconds that one check may take, all of its requests together.
 CHECK_SECONDS = 30.0
@@ -46,7 +47,7 @@ def check_clock(case: Case) -> Iterator[Finding]:
     """Our clock in the middle of an exchange, against the Date header of the answer."""
     url = f"https://api.twilio.com/2010-04-01/Accounts/{case.account.sid}.json"
     before = case.clock()
-    answer = http_client(case.settings.twilio.api_base).request("GET", url)
+    answer = Transport(case.settings.twilio.api_base).request("GET", url)
     ours = (before + case.clock()) / 2
     date = {name.lower(): value for name, value in (answer.headers or {}).items()}.get("date")
     if date is None:

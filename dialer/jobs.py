@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 
 from dialer import twiml
-from dialer.calls import Call, Effect
+from dialer.calls import Call, Effect, agent_present
 from dialer.crash import crash_point
 from dialer.dialling import dial
 from dialer.errors import PluginError
@@ -31,8 +31,8 @@ log = logging.getLogger("dialer.jobs")
 LEASE = 60.0
 #: Seconds between tries of a delivery, after Svix's schedule; then it is dead until somebody replays it.
 DELIVERY_RETRIES = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 36000.0)
-#: Seconds between tries of a job of our own, the last for as long as it is owed.
-CORE_RETRIES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+#: Seconds between tries of a job of our own, the last for as long as it is owed: somebody may be alone meanwhile.
+CORE_RETRIES = (0.5, 1.0, 1.0, 1.0, 2.0, 2.0, 4.0, 8.0, 15.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,11 @@ class Result:
 
     word: str
     again: float = 0.0
+
+
+#: A delivery that was begun so often and never came to an end: its plugin hangs, or takes the process down with it.
+MOST_ATTEMPTS = len(DELIVERY_RETRIES) + 1
+GIVEN_UP = Result("given up: begun again and again, and never finished", again=-1.0)
 
 
 @dataclass(slots=True)
@@ -66,21 +71,39 @@ class Worker:
                     add_job(tx, call, "reconcile", f"{call.id}:reconcile", now)
         return len(rows)
 
-    def claim(self, *, deliveries: bool, limit: int) -> list[Row]:
-        """Take due jobs: the plugins' deliveries, or our own."""
-        now = self.dialer.clock()
+    def due(self) -> list[str]:
+        """Whose jobs are due: the plugins', and "" for our own."""
         with self.dialer.store.read() as tx:
-            if tx.one("any_due", now=now, deliveries=deliveries) is None:
-                return []
+            return sorted(row["plugin"] for row in tx.all("due_plugins", now=self.dialer.clock()))
+
+    def claim(self, plugin: str, limit: int) -> list[Row]:
+        """Take due jobs of one plugin, or our own: whatever must end first, looks at Twilio last."""
+        now = self.dialer.clock()
         with self.dialer.store.write() as tx:
-            return tx.all("due_jobs", now=now, lease=now + LEASE, deliveries=deliveries, limit=limit)
+            taken = tx.all("due_jobs", now=now, lease=now + LEASE, plugin=plugin, limit=limit)
+        return sorted(taken, key=lambda job: (job["kind"] == "reconcile", job["id"]))
+
+    def watch(self) -> int:
+        """Ask Twilio for all legs that talk, at once, and have calls looked at whose leg is not among them.
+
+        One request for up to a thousand calls; it finds who was left alone when every callback of it was lost.
+        """
+        with self.dialer.store.read() as tx:
+            ours = tx.all("talking_legs")
+        for account_sid in {row["account_sid"] for row in ours}:
+            talking = self.carriers(account_sid).talking_legs()
+            missing = [row for row in ours if row["account_sid"] == account_sid and row["call_sid"] not in talking]
+            with self.dialer.store.write() as tx:
+                for row in missing:
+                    tx.run("wake_call", call_id=row["call_id"], workspace=row["workspace"], now=self.dialer.clock())
+        return len(ours)
 
     def run(self, job: Row) -> None:
         """Do one claimed job and write down what came of it; a failure is retried, never raised."""
         started = time.perf_counter()
         level = logging.INFO
         try:
-            result = HANDLERS[job["kind"]](self, job)
+            result = GIVEN_UP if job["attempts"] > MOST_ATTEMPTS and job["plugin"] else HANDLERS[job["kind"]](self, job)
         except Exception as error:  # of the network, Twilio or a plugin: the job stays owed
             result = Result(f"failed: {type(error).__name__}: {error}", self._retry(job))
             level = logging.WARNING
@@ -115,11 +138,25 @@ class Worker:
 
 
 def run_dial(worker: Worker, job: Row) -> Result:
-    account = worker.dialer.settings.account_of(job["workspace"])
-    carrier = worker.carriers(account.sid)
+    """Dial the customer, once; where nobody has seen the agent, Twilio is asked for him first."""
+    call = still_owed(worker, job)
+    if call is None:
+        return Result("no longer owed")
+    carrier = worker.carriers(call.account_sid)
     carrier.prepare()
-    word, again = dial(worker.dialer, carrier, job["call_id"], job["workspace"])
+    agent = call.leg("agent")
+    if agent and not agent_present(call):
+        look_at_leg(worker, carrier, call, agent.call_sid)
+    word, again = dial(worker.dialer, carrier, call.id, call.workspace)
     return Result(word, again)
+
+
+def look_at_leg(worker: Worker, carrier: Carrier, call: Call, call_sid: str) -> None:
+    """Record what Twilio says of one leg."""
+    truth, plugins = carrier.leg(call_sid), worker.dialer.plugins.current()
+    with worker.dialer.store.write() as tx:
+        current = find_call(tx, "call", call_id=call.id, workspace=call.workspace) or call
+        record_truth(tx, current, truth, source="rest", now=worker.dialer.clock(), plugins=plugins)
 
 
 def run_hang_up(worker: Worker, job: Row) -> Result:
@@ -130,10 +167,10 @@ def run_hang_up(worker: Worker, job: Row) -> Result:
         return Result("no longer owed")
     crash_point("hangup.before")
     truth = worker.carriers(call.account_sid).end_leg(leg.call_sid, answered=leg.status == "in-progress")
+    plugins = worker.dialer.plugins.current()
     with worker.dialer.store.write() as tx:
         current = find_call(tx, "call", call_id=call.id, workspace=call.workspace) or call
-        now = worker.dialer.clock()
-        record_truth(tx, current, truth, source="rest", now=now, plugins=worker.dialer.plugins.current())
+        record_truth(tx, current, truth, source="rest", now=worker.dialer.clock(), plugins=plugins)
     return Result(truth.status)
 
 
@@ -144,8 +181,9 @@ def run_announce(worker: Worker, job: Row) -> Result:
         return Result("no longer owed")
     text = call.reason or UNANSWERED_SENTENCES.get(call.status, "The call has ended.")
     spoken = twiml.sentence(text, worker.dialer.settings.calls.language)
-    told = worker.carriers(call.account_sid).say_and_end(job["call_sid"], spoken)
-    return Result("announced" if told else "the agent has left")
+    if worker.carriers(call.account_sid).say_and_end(job["call_sid"], spoken):
+        return Result("announced")
+    return Result("the agent's leg takes no news yet, or has ended", again=1.0)
 
 
 def run_end_conference(worker: Worker, job: Row) -> Result:
@@ -158,8 +196,11 @@ def run_end_conference(worker: Worker, job: Row) -> Result:
 
 
 def run_reconcile(worker: Worker, job: Row) -> Result:
-    account = worker.dialer.settings.account_of(job["workspace"])
-    return Result(reconcile(worker.dialer, worker.carriers(account.sid), job["call_id"], job["workspace"]))
+    with worker.dialer.store.read() as tx:
+        call = find_call(tx, "call", call_id=job["call_id"], workspace=job["workspace"])
+    if call is None:
+        return Result("no such call")
+    return Result(reconcile(worker.dialer, worker.carriers(call.account_sid), call.id, call.workspace))
 
 
 def run_delivery(worker: Worker, job: Row) -> Result:

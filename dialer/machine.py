@@ -75,6 +75,8 @@ def wait_seconds(call: Call) -> float | None:
     if call.dial in ("sending", "unknown"):
         return 15.0 if call.dial == "sending" else 5.0
     customer = call.leg("customer")
+    if call.status == "in-progress" and not agent_present(call):
+        return 3.0  # he may be alone: nobody has seen the agent
     if call.status == "in-progress" and customer and not customer.joined:
         return WAITS["dialing"]  # he answered and was not seen in the conference: he may never get there
     return WAITS[call.status]

@@ -12,7 +12,7 @@ import requests
 from dialer.checkup import Case, Finding, cause_of, failed, ok, warning
 from dialer.service import FALLBACK_PATH
 from dialer.signature import FORM, signature_of
-from dialer.twilio import TIMEOUT
+from dialer.transport import TIMEOUT
 
 
 def check_public_url(case: Case) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dialer.calls import Call, Event
 from dialer.dialling import ABSENT_AFTER, LOOKS, SENDING_LIMIT
 from dialer.machine import owed
+from dialer.plugins import PluginSet
 from dialer.records import Fact, add_jobs, find_call, record, record_truth
 from dialer.service import Service
 from dialer.store import Row, Tx
@@ -31,7 +32,7 @@ def reconcile(dialer: Service, carrier: Carrier, call_id: str, workspace: str) -
             if truth:
                 current = record_truth(tx, current, truth, source="rest", now=now, plugins=plugins)
         if intent:
-            current = settle_dial(dialer, tx, current, intent, found, now)
+            current = settle_dial(tx, current, intent, found, now, plugins)
         add_jobs(tx, current, owed(current), now)
     return f"{before} -> {current.status}" if before != current.status else f"still {current.status}"
 
@@ -55,12 +56,11 @@ def look_for_dialled(carrier: Carrier, call: Call, intent: Row) -> list[LegTruth
     return [truth for truth in carrier.legs_to(call.to, call.from_) if truth.created_at >= earliest]
 
 
-def settle_dial(dialer: Service, tx: Tx, call: Call, intent: Row, found: list[LegTruth] | None, now: float) -> Call:
+def settle_dial(tx: Tx, call: Call, intent: Row, found: list[LegTruth] | None, now: float, plugins: PluginSet) -> Call:
     """Move a dial without an outcome on: to unknown, to the one leg that must be it, or at last to absent."""
-    plugins = dialer.plugins.current()
     sent_at = float(intent["sent_at"] or now)
     if call.dial == "sending" and now - sent_at >= SENDING_LIMIT:
-        return _dial_fact(dialer, tx, call, intent, "unknown", "", now)
+        return _dial_fact(tx, call, intent, "unknown", "", now, plugins)
     if call.dial != "unknown" or found is None:
         return call
     unclaimed = [truth for truth in found if tx.one("leg_owner", call_sid=truth.call_sid) is None]
@@ -76,11 +76,11 @@ def settle_dial(dialer: Service, tx: Tx, call: Call, intent: Row, found: list[Le
     tx.run("count_look", intent=call.intent, workspace=call.workspace)
     patience = ABSENT_AFTER if not unclaimed else 4 * ABSENT_AFTER
     if now - sent_at >= patience and intent["looks"] + 1 >= LOOKS:
-        return _dial_fact(dialer, tx, call, intent, "absent", "The call was not placed. You may dial again.", now)
+        return _dial_fact(tx, call, intent, "absent", "The call was not placed. You may dial again.", now, plugins)
     return call
 
 
-def _dial_fact(dialer: Service, tx: Tx, call: Call, intent: Row, state: str, reason: str, now: float) -> Call:
+def _dial_fact(tx: Tx, call: Call, intent: Row, state: str, reason: str, now: float, plugins: PluginSet) -> Call:
     event = Event("dial", now, status=state, reason=reason, rule="not-placed" if reason else "")
     fact = Fact(f"dial:{call.intent}:{state}:{intent['attempts']}", f"dial-{state}", "rest", event)
-    return record(tx, call, fact, now=now, plugins=dialer.plugins.current()) or call
+    return record(tx, call, fact, now=now, plugins=plugins) or call

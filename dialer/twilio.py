@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from dialer.calls import LEG_FINAL
 from dialer.errors import ConfigError
-from dialer.settings import Account, is_loopback
+from dialer.settings import Account
 
 if TYPE_CHECKING:
     from twilio.http import HttpClient
     from twilio.rest import Client
     from twilio.rest.api.v2010.account.call import CallInstance
 
-#: Seconds to connect and to wait for an answer: the SDK itself would wait for ever.
-TIMEOUT = (3.05, 10.0)
-#: Seconds that we stay away at most: an agent is waiting.
-LONGEST_WAIT = 30.0
 #: Answers to a change of something that has ended: the call is over, the conference is, or it is not found.
 ENDED_CODES = frozenset({21220, 16022, 20404})
 
 _CALL_SID = re.compile(r"CA[0-9a-f]{32}")
 
 T = TypeVar("T")
-
-
-class TooManyRequests(Exception):
-    """Twilio did not process a request (429, error 20429) and says how many seconds to stay away."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"Twilio is busy, for {seconds:.0f} s")
-        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +48,13 @@ class Carrier:
         """The SDK's client; imported on first use, since that takes a tenth of a second that no webhook needs."""
         from twilio.rest import Client
 
+        from dialer.transport import Transport
+
         account = self.account
         user, secret = account.sid, account.tokens[0]
         if account.api_key and account.api_secret:
             user, secret = account.api_key, account.api_secret
-        http = self._http or http_client(self.api_base)
+        http = self._http or Transport(self.api_base)
         return Client(user, secret.reveal(), account_sid=account.sid, http_client=http)
 
     def prepare(self) -> None:
@@ -95,6 +83,10 @@ class Carrier:
     def leg(self, call_sid: str) -> LegTruth:
         return _truth(self.client.calls(call_sid).fetch())
 
+    def talking_legs(self) -> set[str]:
+        """The CallSids of all calls of the account that are in progress, a thousand a request."""
+        return {str(call.sid) for call in self.client.calls.stream(status="in-progress", page_size=1000)}
+
     def legs_to(self, to: str, from_: str) -> list[LegTruth]:
         """The newest calls between two numbers. StartTime is no filter here: it is empty until a call is dialled."""
         return [_truth(call) for call in self.client.calls.list(to=to, from_=from_, limit=50)]
@@ -114,67 +106,19 @@ class Carrier:
         ended = _unless_ended(lambda: self.client.calls(call_sid).update(status=status))
         if ended is not None:
             return _truth(ended)
-        gone = LegTruth(call_sid, status, 0.0)
-        known = _unless_ended(lambda: self.client.calls(call_sid).fetch())
-        return gone if known is None else _truth(known)
+        return self.leg(call_sid)  # 404 is raised: a leg that is too new to be seen is no leg that has ended
 
 
 def _unless_ended(ask: Callable[[], T]) -> T | None:
     """What was asked for, or None when Twilio says that the thing has ended or is gone (which was the point)."""
-    from twilio.base.exceptions import TwilioRestException
+    from twilio.base.exceptions import TwilioRestException, TwilioServiceException
 
     try:
         return ask()
-    except TwilioRestException as error:
+    except (TwilioRestException, TwilioServiceException) as error:
         if error.status == 404 or error.code in ENDED_CODES:
             return None
         raise
-
-
-def http_client(api_base: str) -> HttpClient:
-    """The SDK's transport with time-outs, a fresh connection per request and no repeats of its own."""
-    import requests
-    from twilio.http import HttpClient
-    from twilio.http.response import Response
-
-    class Transport(HttpClient):
-        def request(
-            self,
-            method: str,
-            url: str,
-            params: Any = None,
-            data: Any = None,
-            headers: Any = None,
-            auth: Any = None,
-            timeout: float | None = None,
-            allow_redirects: bool = False,
-        ) -> Response:
-            with requests.Session() as session:  # a connection of its own for each request
-                session.trust_env = not is_loopback(urlsplit(api_base).hostname or "")
-                answer = session.request(
-                    method,
-                    rebase(url, api_base),
-                    params=params,
-                    data=data,
-                    headers=headers,
-                    auth=auth,
-                    timeout=TIMEOUT,
-                    allow_redirects=allow_redirects,
-                )
-            wait = answer.headers.get("Retry-After", "")
-            if answer.status_code == 429 and wait.isdecimal():
-                raise TooManyRequests(min(float(wait), LONGEST_WAIT))
-            return Response(answer.status_code, answer.text, dict(answer.headers))
-
-    return Transport(logging.getLogger("dialer.twilio"), is_async=False, timeout=TIMEOUT[1])
-
-
-def rebase(url: str, api_base: str) -> str:
-    """Send what is meant for api.twilio.com to the configured base; at Twilio itself every host keeps its name."""
-    if urlsplit(api_base).hostname == "api.twilio.com":
-        return url
-    parts = urlsplit(url)
-    return f"{api_base.rstrip('/')}{parts.path}" + (f"?{parts.query}" if parts.query else "")
 
 
 def browser_token(account: Account, identity: str, ttl: int, *, now: float) -> str:

@@ -10,6 +10,9 @@ from twilio.twiml.voice_response import Dial, VoiceResponse
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
 
 
+CONFERENCE_EVENTS = "start end join leave mute hold"
+
+
 def clean(text: str) -> str:
     """Without the characters that no XML document may hold (Twilio answers them with error 12100)."""
     return _CONTROL.sub("", text)
@@ -41,17 +44,24 @@ def agent_conference(
             "start_conference_on_enter": "true",
             "end_conference_on_exit": "false",
             "status_callback": status_callback,
-            "status_callback_event": "start end join leave mute hold",
+            "status_callback_event": CONFERENCE_EVENTS,
         },
     )
 
 
-def customer_conference(name: str, *, time_limit: int) -> str:
-    """Put the customer into the conference; it ends when he leaves."""
+def customer_conference(name: str, *, status_callback: str, time_limit: int) -> str:
+    """Put the customer into the conference, which ends when he leaves; should he be first, it tells us of itself."""
     return _conference(
         name,
         time_limit,
-        {"beep": "false", "participant_label": "customer", "end_conference_on_exit": "true"},
+        {
+            "beep": "false",
+            "wait_url": "",
+            "participant_label": "customer",
+            "end_conference_on_exit": "true",
+            "status_callback": status_callback,
+            "status_callback_event": CONFERENCE_EVENTS,
+        },
     )
 
 

@@ -112,7 +112,7 @@ def first_twiml(dialer: Service, draft: Draft) -> str:
 def conference_status(dialer: Service, hook: Webhook) -> Answer:
     """Who is in the conference. The agent's join is what lets the customer be dialled."""
     name, conference_sid = hook.field("StatusCallbackEvent"), hook.field("ConferenceSid")
-    conference = hook.field("FriendlyName")
+    conference, plugins = hook.field("FriendlyName"), dialer.plugins.current()
     with dialer.store.write() as tx:
         now = dialer.clock()
         call = find_call(tx, "call_of_conference", conference=conference, account_sid=hook.account.sid)
@@ -120,7 +120,7 @@ def conference_status(dialer: Service, hook: Webhook) -> Answer:
             raise Refused(404, "no call of ours has this conference")
         event = conference_event(call, hook, name, now)
         key = f"conference:{conference_sid}:{hook.get('SequenceNumber')}:{name}:{event.call_sid}"
-        store_fact(dialer, hook, tx, call, Fact(key, name, "webhook", event, hook.form), now)
+        store_fact(hook, tx, call, Fact(key, name, "webhook", event, hook.form), now, plugins)
     return no_content()
 
 
@@ -145,7 +145,7 @@ def conference_event(call: Call, hook: Webhook, name: str, now: float) -> Event:
 @webhooks.post(STATUS_PATH)
 def status(dialer: Service, hook: Webhook) -> Answer:
     """How far one leg got: the agent's (the TwiML App's status callback) or the customer's (our dial request's)."""
-    call_sid, leg_status = hook.sid(), hook.field("CallStatus")
+    call_sid, leg_status, plugins = hook.sid(), hook.field("CallStatus"), dialer.plugins.current()
     with dialer.store.write() as tx:
         now = dialer.clock()
         call = call_of(tx, hook, call_sid)
@@ -161,14 +161,14 @@ def status(dialer: Service, hook: Webhook) -> Answer:
             duration=int(duration) if duration.isdecimal() and len(duration) < 10 else None,
         )
         key = f"status:{call_sid}:{hook.get('SequenceNumber')}:{leg_status}"
-        store_fact(dialer, hook, tx, call, Fact(key, f"leg-{leg_status}"[:60], "webhook", event, hook.form), now)
+        store_fact(hook, tx, call, Fact(key, f"leg-{leg_status}"[:60], "webhook", event, hook.form), now, plugins)
     return no_content()
 
 
 @webhooks.post(JOIN_PATH)
 def answer_customer(dialer: Service, hook: Webhook) -> Answer:
     """The customer answered: only the leg we dialled, and only while the agent is there, enters the conference."""
-    call_sid, conference = hook.sid(), hook.query.get("conference", "")
+    call_sid, conference, plugins = hook.sid(), hook.query.get("conference", ""), dialer.plugins.current()
     with dialer.store.write() as tx:
         call, now = call_of(tx, hook, call_sid), dialer.clock()
         if call is None or call.conference != conference:
@@ -177,25 +177,42 @@ def answer_customer(dialer: Service, hook: Webhook) -> Answer:
         role = role_of(call, call_sid) or new_role(call)
         event = Event("leg", now, role, call_sid, status="in-progress")
         fact = Fact(f"join:{call_sid}", "customer-answered", "webhook", event, hook.form)
-        call = store_fact(dialer, hook, tx, call, fact, now)
-    if role != "customer" or call.over or agent_gone(call) or call.end_requested_by:
-        hook.notes["outcome"] = "refused nobody-there"
-        return say(dialer, "Sorry, nobody is available to talk to you now. Goodbye.")
-    hook.notes["outcome"] = "conference"
-    return xml(twiml.customer_conference(call.conference, time_limit=call.time_limit))
+        call = store_fact(hook, tx, call, fact, now, plugins)
+    if may_join(call, role):
+        hook.notes["outcome"] = "conference"
+        return xml(customer_twiml(dialer, call))
+    hook.notes["outcome"] = "refused nobody-there"
+    return say(dialer, "Sorry, nobody is available to talk to you now. Goodbye.")
+
+
+def may_join(call: Call, role: str) -> bool:
+    """Whether a leg is the customer's of a call that somebody still waits in."""
+    return role == "customer" and not (call.over or agent_gone(call) or call.end_requested_by)
+
+
+def customer_twiml(dialer: Service, call: Call) -> str:
+    return twiml.customer_conference(
+        call.conference, status_callback=dialer.url(CONFERENCE_STATUS_PATH), time_limit=call.time_limit
+    )
 
 
 @webhooks.post(FALLBACK_PATH)
 def fallback(dialer: Service, hook: Webhook) -> Answer:
-    """Twilio could not get or run our TwiML: a polite sentence, and the error code on the call's record."""
-    call_sid, code = hook.sid(), hook.get("ErrorCode")
+    """Twilio could not get or run our TwiML: the error code on record, and a polite sentence.
+
+    A customer whose agent waits is put through all the same: only our answer to his join was lost.
+    """
+    call_sid, code, plugins = hook.sid(), hook.get("ErrorCode"), dialer.plugins.current()
     hook.notes |= {"error_code": code, "error_url": hook.get("ErrorUrl")}
     with dialer.store.write() as tx:
         call, now = call_of(tx, hook, call_sid), dialer.clock()
         if call:
             event = Event("checked", now, role_of(call, call_sid), call_sid)
             fact = Fact(f"fallback:{call_sid}:{code}", "fallback", "webhook", event, hook.form)
-            store_fact(dialer, hook, tx, call, fact, now)
+            call = store_fact(hook, tx, call, fact, now, plugins)
+    if call and may_join(call, role_of(call, call_sid)):
+        hook.notes["outcome"] = "conference"
+        return xml(customer_twiml(dialer, call))
     return say(dialer, "Sorry, this call could not be connected. Please try again in a moment.")
 
 
@@ -207,9 +224,9 @@ def call_of(tx: Tx, hook: Webhook, call_sid: str) -> Call | None:
     )
 
 
-def store_fact(dialer: Service, hook: Webhook, tx: Tx, call: Call, fact: Fact, now: float) -> Call:
+def store_fact(hook: Webhook, tx: Tx, call: Call, fact: Fact, now: float, plugins: PluginSet) -> Call:
     """Record the fact, once, and note in the log line what it came to."""
-    after = record(tx, call, fact, now=now, plugins=dialer.plugins.current())
+    after = record(tx, call, fact, now=now, plugins=plugins)
     note(hook, after or call, "stored" if after else "known already")
     hook.notes["event"] = fact.name
     return after or call

@@ -178,7 +178,7 @@ def receive(dialer: Service, environ: Environ) -> Webhook:
     account = _account(dialer, fields.get("AccountSid", ""))
     verdict = verify(
         public_url=dialer.settings.server.public_url,
-        raw_uri=_raw_uri(environ),
+        raw_uri=_raw_uri(environ, dialer.settings.server.public_url),
         body=body,
         content_type=environ.get("CONTENT_TYPE", ""),
         signature=environ.get("HTTP_X_TWILIO_SIGNATURE"),
@@ -223,13 +223,18 @@ def _read_body(environ: Environ) -> bytes:
     return body
 
 
-def _raw_uri(environ: Environ) -> str:
-    """Path and query as they came over the wire: what Werkzeug rebuilds has some of it decoded."""
-    raw = environ.get("RAW_URI") or environ.get("REQUEST_URI")
+def _raw_uri(environ: Environ, public_url: str) -> str:
+    """What follows the public URL, as it came over the wire: what Werkzeug rebuilds has some of it decoded.
+
+    An application mounted under a prefix has the prefix in its public URL.
+    """
+    raw = str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "")
+    prefix = str(environ.get("SCRIPT_NAME", ""))
     if raw:
-        return str(raw)
+        return raw.removeprefix(prefix) if public_url.endswith(prefix) else raw
     query = environ.get("QUERY_STRING", "")
-    return f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}" + (f"?{query}" if query else "")
+    path = ("" if public_url.endswith(prefix) else prefix) + str(environ.get("PATH_INFO", ""))
+    return path + (f"?{query}" if query else "")
 
 
 #: Fields that decide something. The signature cannot tell a repeated name from a re-split value: these come once.

@@ -100,7 +100,7 @@ def says_nothing(connection: socket.socket) -> None:
 
 @pytest.fixture
 def peer_that(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[socket.socket], None]], Peer]]:
-    monkeypatch.setattr("dialer.twilio.TIMEOUT", (0.5, 0.3))
+    monkeypatch.setattr("dialer.transport.TIMEOUT", (0.5, 0.3))
     peers: list[Peer] = []
 
     def make(then: Callable[[socket.socket], None]) -> Peer:
@@ -199,8 +199,15 @@ def test_a_busy_twilio_is_given_the_time_it_asks_for(world: World, peer_that: An
     assert dial(world.dialer, Carrier(ACCOUNT, peer.url), call.id, call.workspace)[1] == waited
 
 
+def test_a_clock_that_was_set_back_does_not_hold_up_dials(world: World) -> None:
+    first, second = waiting(world, 0), waiting(world, 1)
+    assert claim(world.dialer, first.id, first.workspace).call
+    world.network.now -= 3600
+    assert claim(world.dialer, second.id, second.workspace).call
+
+
 def test_what_never_left_is_proof_that_nothing_was_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dialer.twilio.TIMEOUT", (0.2, 0.3))
+    monkeypatch.setattr("dialer.transport.TIMEOUT", (0.2, 0.3))
     with socket.create_server(("127.0.0.1", 0)) as gone:
         refused = f"http://127.0.0.1:{gone.getsockname()[1]}"
     full = socket.socket()
@@ -220,12 +227,23 @@ def test_what_never_left_is_proof_that_nothing_was_made(world: World, monkeypatc
         one.close()
 
 
+def test_a_dial_whose_connection_stands_too_late_never_leaves(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = waiting(world)
+    monkeypatch.setattr("dialer.transport.CONNECT_LIMIT", -1.0)  # as if the name had taken that long to resolve
+    with socket.create_server(("127.0.0.1", 0)) as peer:
+        outcome = send(world.dialer, Carrier(ACCOUNT, f"http://127.0.0.1:{peer.getsockname()[1]}"), call)
+        connection, _ = peer.accept()
+        with connection:
+            assert connection.recv(100) == b""
+    assert (outcome.state, outcome.rule) == ("planned", "unreachable")
+
+
 def test_the_request_carries_the_intent_in_every_url(world: World, peer_that: Any) -> None:
     peer, call = peer_that(answers("201 Created", f'{{"sid": "{SID}"}}')), waiting(world)
     send(world.dialer, Carrier(ACCOUNT, peer.url), call)
     body = peer.requests[0].partition(b"\r\n\r\n")[2].decode()
     assert body.count(f"%3Fintent%3D{call.intent}") == 3
-    assert body.count("%23rc%3D5%26rp%3Dall") == 3
+    assert body.count("%23ct%3D2000%26rt%3D4000%26rc%3D5%26rp%3Dall") == 3
     assert [f"StatusCallbackEvent={name}" in body for name in ("initiated", "ringing", "answered", "completed")] == [
         True
     ] * 4

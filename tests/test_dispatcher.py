@@ -100,12 +100,12 @@ def test_it_holds_no_more_than_it_works_on_and_finishes_it_when_stopped(office: 
     office.listener.go.clear()
     office.owe(20)
     office.thread.start()
-    assert heard(office, 8)
+    assert heard(office, 2)
     office.dispatcher.stopping.set()
     assert not office.listener.heard.acquire(timeout=0.3)
     office.stop()
-    assert sorted(office.results()) == [""] * 12 + ["told call_ended"] * 8
-    assert len(office.listener.threads) == 8
+    assert sorted(office.results()) == [""] * 18 + ["told call_ended"] * 2
+    assert len(office.listener.threads) == 2
 
 
 def signals(event: threading.Event) -> Callable[[jobs.Worker, Row], jobs.Result]:
@@ -124,10 +124,33 @@ def test_slow_plugins_do_not_hold_up_our_own_jobs(office: Office, monkeypatch: p
     monkeypatch.setattr(jobs, "HANDLERS", {**jobs.HANDLERS, "announce": signals(done)})
     office.owe(20)
     office.thread.start()
-    assert heard(office, 8)
+    assert heard(office, 2)
     with office.dialer.store.write() as tx:
         add_job(tx, office.call, "announce", "a", 1.0)
     assert done.wait(20)
+
+
+class Diligent(Listener):
+    """Another plugin, which never waits."""
+
+
+def test_a_plugin_that_hangs_keeps_its_own_deliveries_only(stage: Any) -> None:
+    office = Office(stage)
+    diligent = Diligent()
+    office.dialer = create_service(
+        office.dialer.settings, plugins=[office.listener, diligent], store=office.dialer.store
+    )
+    office.dispatcher = Dispatcher(office.dialer)
+    office.thread = threading.Thread(target=office.dispatcher.run, daemon=True)
+    office.listener.go.clear()
+    office.owe(20)
+    with office.dialer.store.write() as tx:
+        for number in range(20):
+            key = f"d{number}"
+            add_job(tx, office.call, "deliver", key, 1.0, plugin="diligent", hook="call_ended", event_id=1)
+    office.thread.start()
+    assert all(diligent.heard.acquire(timeout=20) for _ in range(20))
+    office.stop()
 
 
 def test_a_store_that_fails_for_a_while_is_outlived(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +159,7 @@ def test_a_store_that_fails_for_a_while_is_outlived(office: Office, monkeypatch:
         failed.release()
         raise StoreError("store dialer.db: database is locked")
 
-    monkeypatch.setattr(type(office.dispatcher.worker), "claim", lambda self, **_: fails())
+    monkeypatch.setattr(type(office.dispatcher.worker), "due", lambda self: fails())
     office.thread.start()
     assert failed.acquire(timeout=20)
     monkeypatch.undo()

@@ -20,7 +20,8 @@ from dialer.records import add_job, find_call
 from dialer.simulator import Faults
 from dialer.simulator.world import World
 from dialer.store import Row
-from dialer.twilio import Carrier, rebase
+from dialer.transport import rebase
+from dialer.twilio import Carrier
 
 NEVER = "+14155550103"
 
@@ -68,7 +69,8 @@ def job_rows(world: World, call: Call) -> list[dict[str, Any]]:
 
 
 def take(world: World, *, deliveries: bool = False, limit: int = 100) -> list[Row]:
-    return world.worker.claim(deliveries=deliveries, limit=limit)
+    due = [plugin for plugin in world.worker.due() if bool(plugin) == deliveries]
+    return [job for plugin in due for job in world.worker.claim(plugin, limit)]
 
 
 def refused_call(stage: Any) -> Call:
@@ -155,19 +157,42 @@ def test_our_own_jobs_are_retried_for_as_long_as_they_are_owed(
     world, call = stage.world, refused_call(stage)
     owe(world, call, "announce")
     waits = []
-    for _ in range(9):
+    for _ in range(11):
         (job,) = take(world)
         world.worker.run(job)
         (row,) = [row for row in job_rows(world, call) if row["kind"] == "announce"]
         assert row["status"] == "pending"
         waits.append(row["run_at"] - world.network.now)
         world.network.now = row["run_at"]
-    expected = [*CORE_RETRIES, 30.0, 30.0, 30.0]
+    expected = [*CORE_RETRIES, 15.0, 15.0]
     assert all(0.8 * mean <= wait <= 1.2 * mean for wait, mean in zip(waits, expected, strict=True))
     assert len({wait / mean for wait, mean in zip(waits, expected, strict=True)}) > 1
     line = written[-1]
     assert "WARNING dialer.jobs job announce" in line
     assert 'outcome="failed: ConnectionError: no way to +1******0101"' in line
+
+
+def test_who_must_end_comes_before_a_look_at_those_who_talk(stage: Any) -> None:
+    world, call = stage.world, refused_call(stage)
+    for number in range(5):
+        owe(world, call, "reconcile", str(number))
+    world.network.now += 1
+    owe(world, call, "hang_up")
+    assert [job["kind"] for job in world.worker.claim("", limit=2)] == ["hang_up", "reconcile"]
+
+
+def test_a_delivery_that_never_comes_to_an_end_is_given_up(make_stage: Any) -> None:
+    plugin = Failing()
+    stage = make_stage(plugins=(plugin,))
+    call = stage.agent_dials("12345").call
+    told = plugin.told
+    with stage.world.dialer.store.write() as tx:
+        tx._execute("UPDATE jobs SET status = 'doing', run_at = 1, attempts = 99 WHERE kind = 'deliver'", {})
+    for job in take(stage.world, deliveries=True):
+        stage.world.worker.run(job)
+    row = delivery(stage.world, call)
+    assert (row["status"], row["result"]) == ("dead", "given up: begun again and again, and never finished")
+    assert plugin.told == told
 
 
 def delivery(world: World, call: Call) -> dict[str, Any]:

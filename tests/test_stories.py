@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -374,6 +374,82 @@ def test_plugins_are_told_of_everything_and_again_when_they_fail(make_stage: Any
     deliveries = [job for job in talker.rows("jobs_of_call") if job["kind"] == "deliver"]
     assert {job["status"] for job in deliveries} == {"done"}
     assert [job["attempts"] for job in deliveries if job["hook"] == "call_ended"] == [2]
+
+
+class Watched:
+    """The plugins of a world, which are not to be looked for while the store is held."""
+
+    def __init__(self, world: Any) -> None:
+        self.world = world
+        self.plugins = world.dialer.plugins.current()
+
+    def current(self) -> Any:
+        assert not self.world.dialer.store._turn.locked()
+        return self.plugins
+
+
+def test_plugins_are_never_built_while_the_store_is_held(stage: Any) -> None:
+    object.__setattr__(stage.world.dialer, "plugins", Watched(stage.world))
+    for number in ("+14155550106", "+14155550102", "+14155550107", "12345"):
+        stage.agent_dials(number)
+    stage.ends()
+    assert stage.dialled()
+
+
+def test_a_call_stays_with_the_account_it_began_on(stage: Any) -> None:
+    talker = stage.agent_dials(NEVER)
+    stage.phone().answers()
+    world = stage.world
+    moved = replace(world.dialer.settings.accounts[0], sid="AC" + "9" * 32, workspace="ws_demo")
+    settings = replace(world.dialer.settings, accounts=(*world.dialer.settings.accounts, moved))
+    object.__setattr__(world.dialer, "settings", settings)
+    stage.lasts(150)
+    assert talker.call.status == "in-progress"
+    talker.hangs_up()
+    stage.ends()
+    assert (talker.call.status, talker.call.ended_by) == ("completed", "agent")
+
+
+@pytest.mark.parametrize("leaves_after", [1.0, 2.0, 5.0])
+def test_a_leg_that_twilio_does_not_show_yet_is_hung_up_when_it_does(make_stage: Any, leaves_after: float) -> None:
+    stage = make_stage(knobs={"listing_delay": 3.0})
+    stage.world.dial(stage.world.agents[0], NEVER, AgentPlan(hang_up_after=leaves_after))
+    stage.ends()
+
+
+def test_a_customer_left_alone_is_found_when_every_callback_of_it_is_lost(make_stage: Any) -> None:
+    stage = make_stage()
+    talker = stage.agent_dials(NEVER)
+    stage.phone().answers()
+    stage.lasts(20)
+    stage.world.network.faults = replace(stage.world.network.faults, webhook_lost=1.0)
+    talker.hangs_up()
+    stage.lasts(1)
+    stage.world.network.faults = replace(stage.world.network.faults, webhook_lost=0.0)
+    stage.world.network.injected["webhook_lost"] += 1
+    stage.ends()  # within the ten seconds that the invariant grants
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_dialling_when_requested_leaves_nobody_alone_either(make_stage: Any, seed: int) -> None:
+    stage = make_stage(calls=Calls(dial_when="requested"), seed=seed, faults={"webhook_answer_lost": 0.3})
+    for leaves_after in (0.01, 0.1, 0.5, 2.0, 8.0):
+        stage.world.dial(stage.world.agents[0], "+14155550101", AgentPlan(leaves_after + 1, leaves_after))
+        stage.lasts(3)
+    stage.ends()
+
+
+def test_a_join_whose_answer_is_lost_is_asked_again_within_seconds(make_stage: Any) -> None:
+    stage = make_stage()
+    talker = stage.agent_dials(NEVER)
+    stage.world.network.faults = replace(stage.world.network.faults, webhook_answer_lost=1.0)
+    stage.phone().answers()
+    stage.lasts(1)
+    stage.world.network.faults = replace(stage.world.network.faults, webhook_answer_lost=0.0)
+    stage.lasts(6)
+    assert any(e.kind == "conference-enter" for e in stage.world.network.log if e.call_sid == stage.dialled()[0].sid)
+    talker.hangs_up()
+    stage.world.settle()
 
 
 def test_two_workspaces_do_not_see_each_others_numbers(make_stage: Any) -> None:

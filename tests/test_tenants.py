@@ -195,6 +195,6 @@ def test_jobs_of_one_tenant_run_through_its_own_account(tenants: Tenants) -> Non
     tenants.world.network.now += 60
     worker = Worker(tenants.dialer, carriers, Random(1))
     worker.sweep()
-    for job in worker.claim(deliveries=False, limit=10):
+    for job in worker.claim("", limit=10):
         worker.run(job)
     assert set(asked) == {tenants.mine.sid}

@@ -42,8 +42,15 @@ def test_the_agent_keeps_his_conference_open_and_silent_and_is_reported() -> Non
 
 
 def test_the_customers_exit_ends_the_conference() -> None:
-    text = customer_conference("ws-1", time_limit=60)
-    assert attributes(text) == {"beep": "false", "participantLabel": "customer", "endConferenceOnExit": "true"}
+    text = customer_conference("ws-1", status_callback="https://d.example/s", time_limit=60)
+    assert attributes(text) == {
+        "beep": "false",
+        "waitUrl": "",
+        "participantLabel": "customer",
+        "endConferenceOnExit": "true",
+        "statusCallback": "https://d.example/s",
+        "statusCallbackEvent": "start end join leave mute hold",
+    }
 
 
 def test_options_are_taken_but_not_for_what_is_ours() -> None:
@@ -62,7 +69,10 @@ def test_options_are_taken_but_not_for_what_is_ours() -> None:
     assert found == {**attributes(agents()), "beep": "onEnter", "waitUrl": "https://w.example"}
 
 
-@pytest.mark.parametrize("text", [agents(), customer_conference("c", time_limit=9), sentence("No.", "en-US")])
+CUSTOMERS = customer_conference("c", status_callback="https://d.example/s", time_limit=9)
+
+
+@pytest.mark.parametrize("text", [agents(), CUSTOMERS, sentence("No.", "en-US")])
 def test_twilio_knows_every_word_of_it(text: str) -> None:
     assert list(lint(parse(text.encode()))) == []
 

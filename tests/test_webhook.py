@@ -35,6 +35,30 @@ CONFERENCE_STATUS, FALLBACK = "/v1/voice/conference-status", "/v1/voice/fallback
 ENDPOINTS = [TWIML, JOIN, STATUS, CONFERENCE_STATUS, FALLBACK]
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_an_application_mounted_under_a_prefix_is_signed_for_with_it(stage: Any, raw: bool) -> None:
+    given = stage.world.dialer
+    settings = replace(given.settings, server=Server(public_url=f"{PUBLIC_URL}/calls"))
+    app = create_app(settings, plugins=given.plugins, store=given.store, clock=given.clock)
+    form = [("AccountSid", given.settings.accounts[0].sid), ("CallSid", AGENT), ("ErrorCode", "1")]
+    token = given.settings.accounts[0].tokens[0].reveal()
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "SCRIPT_NAME": "/calls",
+        "PATH_INFO": FALLBACK,
+        "SERVER_NAME": "x",
+        "SERVER_PORT": "80",
+        "wsgi.url_scheme": "http",
+        "CONTENT_TYPE": FORM,
+        "CONTENT_LENGTH": str(len(urlencode(form))),
+        "wsgi.input": io.BytesIO(urlencode(form).encode()),
+        "HTTP_X_TWILIO_SIGNATURE": signature_of(f"{PUBLIC_URL}/calls{FALLBACK}", form, token),
+        **({"RAW_URI": f"/calls{FALLBACK}"} if raw else {}),
+    }
+    _, status, _ = run_wsgi_app(app, environ)
+    assert status == "200 OK"
+
+
 class Twilio:
     """Sends what Twilio sends, to the application of a stage."""
 

@@ -6,6 +6,7 @@ application's REST requests to the network, and lets the jobs run in between. On
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from dialer.app import create_app
+from dialer.dispatcher import SWEEP, WATCH
 from dialer.jobs import Worker
 from dialer.plugins import FixedPlugins, PluginSet
 from dialer.service import Service
@@ -33,9 +35,8 @@ from dialer.twilio import Carrier
 START = 1_790_000_000.0
 PUBLIC_URL = "https://dialer.example"
 CALLER_ID = "+14155550199"
-#: Seconds within which the dispatcher picks a due job up, and between its sweeps.
+#: Seconds within which the dispatcher picks a due job up.
 PICK_UP = 0.05
-SWEEP = 1.0
 #: The account's pace in a world: far above what is played, unless a test is about it.
 FAST = 1000.0
 
@@ -82,6 +83,7 @@ class World:
     account_sid: str = ""
     _wsgi: Callable[..., Iterable[bytes]] = field(init=False)
     _next_sweep: float = START
+    _next_watch: float = START
 
     def __post_init__(self) -> None:
         random = Random(self.seed)
@@ -126,15 +128,19 @@ class World:
         if self.network.now >= self._next_sweep:
             self._next_sweep = self.network.now + SWEEP
             self.worker.sweep()
-        for deliveries in (False, True):
-            for job in self.worker.claim(deliveries=deliveries, limit=100):
+        if self.network.now >= self._next_watch:
+            self._next_watch = self.network.now + WATCH
+            with contextlib.suppress(Exception):  # as the dispatcher does: Twilio did not answer, the next look will
+                self.worker.watch()
+        for plugin in self.worker.due():
+            for job in self.worker.claim(plugin, limit=100):
                 self.worker.run(job)
 
     def _next_due(self) -> float:
         with self.dialer.store.read() as tx:
             job = tx.one("next_job")
         run_at = job["run_at"] if job else None
-        times = [self._next_sweep, self.network.next_due()]
+        times = [self._next_sweep, self._next_watch, self.network.next_due()]
         times.append(None if run_at is None else max(run_at, self.network.now) + PICK_UP)
         return min(time for time in times if time is not None)
 

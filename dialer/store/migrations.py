@@ -67,7 +67,7 @@ SCHEMA = (
         run_at REAL NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, result TEXT NOT NULL DEFAULT '',
         created_at REAL NOT NULL, done_at REAL)""",
     "CREATE UNIQUE INDEX jobs_once ON jobs (key) WHERE status IN ('pending', 'doing')",
-    "CREATE INDEX jobs_due ON jobs (run_at) WHERE status IN ('pending', 'doing')",
+    "CREATE INDEX jobs_due ON jobs (plugin, run_at) WHERE status IN ('pending', 'doing')",
     "CREATE INDEX jobs_by_call ON jobs (call_id)",
     """CREATE VIEW call_overview AS SELECT c.id, c.workspace, c.agent, c.to_number, c.from_number, c.status, c.ended_by,
         c.reason, datetime(c.requested_at, 'unixepoch') AS requested, datetime(c.answered_at, 'unixepoch') AS answered,

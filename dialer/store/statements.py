@@ -60,7 +60,7 @@ def _insert(table: str, columns: list[str], tail: str = "") -> str:
 
 
 _CALLS = "SELECT " + ", ".join(f"c.{column}" for column in CALL_COLUMNS) + " FROM calls c "
-_DUE = "status IN ('pending', 'doing') AND run_at <= :now AND (kind = 'deliver') = :deliveries"
+_DUE = "status IN ('pending', 'doing') AND run_at <= :now AND plugin = :plugin"
 _VISIBLE = "workspace = :workspace AND (:agent = '' OR agent = :agent)"
 
 STATEMENTS = {
@@ -83,6 +83,10 @@ STATEMENTS = {
     + ", ".join(f"{column} = :{column}" for column in CALL_CHANGES)
     + " WHERE workspace = :workspace AND id = :id",
     "overdue_calls": "SELECT id, workspace FROM calls WHERE deadline <= :now ORDER BY deadline LIMIT :limit",
+    "talking_legs": "SELECT l.call_sid, l.account_sid, l.call_id, l.workspace "
+    "FROM legs l JOIN calls c ON c.id = l.call_id "
+    "WHERE c.deadline IS NOT NULL AND c.status = 'in-progress' AND l.status = 'in-progress'",
+    "wake_call": "UPDATE calls SET deadline = :now WHERE id = :call_id AND workspace = :workspace AND deadline > :now",
     "wake_open_calls": "UPDATE calls SET deadline = :now WHERE deadline > :now",
     "open_calls": "SELECT count(*) AS open FROM calls WHERE deadline IS NOT NULL",
     # legs
@@ -123,7 +127,7 @@ STATEMENTS = {
     "note_intent_error": "UPDATE dial_intents SET error = :error WHERE id = :intent AND workspace = :workspace",
     "count_look": "UPDATE dial_intents SET looks = looks + 1 WHERE id = :intent AND workspace = :workspace",
     "latest_dials": "SELECT sent_at FROM dial_intents "
-    "WHERE account_sid = :account_sid AND sent_at > :since ORDER BY sent_at",
+    "WHERE account_sid = :account_sid AND sent_at > :since AND sent_at <= :now ORDER BY sent_at",
     "same_number_intents": "SELECT count(*) AS others FROM dial_intents i JOIN calls c ON c.id = i.call_id "
     "WHERE c.account_sid = :account_sid AND c.to_number = :to_number AND i.id <> :intent "
     "AND (i.state IN ('sending', 'unknown') OR i.state = 'absent' AND i.sent_at > :recent) AND i.call_sid = ''",
@@ -162,9 +166,9 @@ STATEMENTS = {
         ],
         "ON CONFLICT DO NOTHING",
     ),
-    "any_due": f"SELECT 1 FROM jobs WHERE {_DUE} LIMIT 1",
+    "due_plugins": "SELECT DISTINCT plugin FROM jobs WHERE status IN ('pending', 'doing') AND run_at <= :now",
     "due_jobs": "UPDATE jobs SET status = 'doing', run_at = :lease, attempts = attempts + 1 WHERE id IN "
-    f"(SELECT id FROM jobs WHERE {_DUE} ORDER BY run_at LIMIT :limit) RETURNING *",
+    f"(SELECT id FROM jobs WHERE {_DUE} ORDER BY kind = 'reconcile', run_at LIMIT :limit) RETURNING *",
     "next_job": "SELECT min(run_at) AS run_at FROM jobs WHERE status IN ('pending', 'doing')",
     "next_deadline": "SELECT min(deadline) AS deadline FROM calls WHERE deadline IS NOT NULL",
     "finish_job": "UPDATE jobs SET status = :status, result = :result, done_at = :now "

@@ -1,0 +1,122 @@
+"""How requests reach Twilio: one connection each, time-outs on all of it, and no request that leaves too late.
+
+Loaded on first use, by processes that ask Twilio: requests and the SDK take a tenth of a second to import.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from twilio.http import HttpClient
+from twilio.http.response import Response
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import NewConnectionError
+
+from dialer.settings import is_loopback
+
+#: Seconds to connect and to wait for an answer: the SDK itself would wait for ever.
+TIMEOUT = (3.05, 10.0)
+#: Seconds after which a connection that stands at last is not used any more. No time-out bounds resolving a name,
+#: and a dial that nobody waits for must not leave: its intent counts as unknown after 15 s.
+CONNECT_LIMIT = 10.0
+#: Seconds that we stay away from a busy Twilio at most: an agent is waiting.
+LONGEST_WAIT = 30.0
+
+
+class TooManyRequests(Exception):
+    """Twilio did not process a request (429, error 20429) and says how many seconds to stay away."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"Twilio is busy, for {seconds:.0f} s")
+        self.seconds = seconds
+
+
+class Transport(HttpClient):  # type: ignore[misc]  # the SDK has no types
+    """The SDK's requests, sent to `api_base` in place of api.twilio.com where that is a simulator's."""
+
+    def __init__(self, api_base: str) -> None:
+        super().__init__(logging.getLogger("dialer.twilio"), is_async=False, timeout=TIMEOUT[1])
+        self.api_base = api_base
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        params: Any = None,
+        data: Any = None,
+        headers: Any = None,
+        auth: Any = None,
+        timeout: float | None = None,
+        allow_redirects: bool = False,
+    ) -> Response:
+        """Send one request, once; raises what requests raises, and TooManyRequests."""
+        with requests.Session() as session:
+            session.trust_env = not is_loopback(urlsplit(self.api_base).hostname or "")
+            session.mount("http://", PunctualAdapter())
+            session.mount("https://", PunctualAdapter())
+            answer = session.request(
+                method,
+                rebase(url, self.api_base),
+                params=params,
+                data=data,
+                headers=headers,
+                auth=auth,
+                timeout=TIMEOUT,
+                allow_redirects=allow_redirects,
+            )
+        wait = answer.headers.get("Retry-After", "")
+        if answer.status_code == 429 and wait.isdecimal():
+            raise TooManyRequests(min(float(wait), LONGEST_WAIT))
+        return Response(answer.status_code, answer.text, dict(answer.headers))
+
+
+def rebase(url: str, api_base: str) -> str:
+    """Send what is meant for api.twilio.com to the configured base; at Twilio itself every host keeps its name."""
+    if urlsplit(api_base).hostname == "api.twilio.com":
+        return url
+    parts = urlsplit(url)
+    return f"{api_base.rstrip('/')}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+
+
+class _Punctual:
+    """A connection that refuses to be used when it took too long to stand: nothing has been sent then."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._begun = time.monotonic()
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]  # mixed into urllib3's connections below
+        if time.monotonic() - self._begun > CONNECT_LIMIT:
+            self.close()  # type: ignore[attr-defined]
+            raise NewConnectionError(self, "connected too late")  # type: ignore[arg-type]
+
+
+class _HttpConnection(_Punctual, HTTPConnection):
+    """Plain, to a simulator."""
+
+
+class _HttpsConnection(_Punctual, HTTPSConnection):
+    """To Twilio."""
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
+
+
+class PunctualAdapter(HTTPAdapter):
+    """Requests over punctual connections, with no repeats of its own."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
