@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
@@ -33,8 +34,8 @@ def token() -> Response:
     """A token for the Voice SDK: `{token, identity, workspace, expiresAt, deviceOptions}`; at most an hour."""
     dialer = service()
     principal = authenticate(dialer, "token")
-    identity = principal.agent or request.values.get("identity", "")
-    if principal.agent and request.values.get("identity", principal.agent) != principal.agent:
+    identity = principal.agent or _fields().get("identity", "")
+    if principal.agent and _fields().get("identity", principal.agent) != principal.agent:
         raise ApiError(403, "foreign-agent", "this key is of another agent")
     if not identity:
         raise ApiError(400, "missing-field", "field identity is missing (this key is of a workspace, not of one agent)")
@@ -205,8 +206,18 @@ def never_cache(response: Response) -> Response:
     return response
 
 
+def _fields() -> Mapping[str, str]:
+    """The request's fields, however they came: query, form or a JSON object."""
+    if not request.is_json or not request.content_length:
+        return request.values
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        raise ApiError(400, "bad-field", "the body must be a JSON object")
+    return {**request.args, **{name: str(value) for name, value in body.items()}}
+
+
 def _number(name: str, default: int, *, lowest: int, highest: int) -> int:
-    text = request.values.get(name)
+    text = _fields().get(name)
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 16 and lowest <= int(text) <= highest):

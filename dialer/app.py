@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -9,12 +10,15 @@ from collections.abc import Callable, Iterable
 from flask import Flask
 
 from dialer import admin, api, logs, voice
-from dialer.config import load
+from dialer.config import load, load_last_good, write_first
+from dialer.errors import ConfigError
 from dialer.plugins import FixedPlugins, Plugins, PluginSet
 from dialer.service import Service
 from dialer.settings import Settings
 from dialer.store import Store, open_store
 from dialer.webhook import FastLane
+
+log = logging.getLogger("dialer.app")
 
 
 def create_app(
@@ -47,10 +51,26 @@ def create_service(
     random_hex: Callable[[int], str] = secrets.token_hex,
 ) -> Service:
     """What the application and the dispatcher work with, made the same way for both."""
-    settings = config or load()
+    if config is None:
+        write_first()
+    settings, configured = _configured(config, plugins is None)
     logs.configure(settings.server.log, settings.server.log_level)
-    if plugins is None:
-        plugins = Plugins(settings)
-    elif not isinstance(plugins, Plugins):
+    if plugins is not None and not isinstance(plugins, Plugins):
         plugins = FixedPlugins(PluginSet.of(plugins))
-    return Service(settings, store or open_store(settings.store.url), plugins, clock, random_hex)
+    used = plugins or configured
+    assert used is not None
+    return Service(settings, store or open_store(settings.store.url), used, clock, random_hex)
+
+
+def _configured(config: Settings | None, with_plugins: bool) -> tuple[Settings, Plugins | None]:
+    """The settings and their plugins; under `dialer run` those last in use, where dialer.toml is broken now."""
+    try:
+        settings = config or load()
+        return settings, Plugins(settings) if with_plugins else None
+    except ConfigError as error:
+        if config:
+            raise
+        settings = load_last_good(error)
+        logs.configure(settings.server.log, settings.server.log_level)
+        log.error("dialer.toml cannot be used, going on with %s: %s", settings.source.file, error)
+        return settings, Plugins(settings) if with_plugins else None

@@ -238,7 +238,7 @@ def check_numbers(case: Case) -> Iterator[Finding]:
     """Every number may be shown as caller ID (Twilio, error 21210)."""
     owners = {number: name for name, numbers in own_workspaces(case).items() for number in numbers}
     if not owners:
-        fix = "Give a workspace one: dialer numbers add WORKSPACE NUMBER"
+        fix = "Give a workspace one: dialer numbers add NUMBER --workspace WORKSPACE"
         yield warning(f"numbers of {case.account.sid}", "no workspace has one to call from", fix)
         return
     owned = {one.phone_number for one in case.client.incoming_phone_numbers.list(page_size=1000)}
@@ -246,7 +246,8 @@ def check_numbers(case: Case) -> Iterator[Finding]:
     missing = sorted(owners.keys() - owned - verified)
     for number in missing:
         looked_at = f"number {number} of {owners[number]}"
-        fix = f"Buy or verify {number} at {CONSOLE}, or run: dialer numbers revoke {owners[number]} {number}"
+        revoke = f"dialer numbers revoke {number} --workspace {owners[number]}"
+        fix = f"Buy or verify {number} at {CONSOLE}, or run: {revoke}"
         yield failed(looked_at, f"neither owned nor verified by {case.account.sid} (error 21210)", fix)
     if not missing:
         counts = f"{len(owners.keys() & owned)} owned, {len(owners.keys() - owned)} verified"

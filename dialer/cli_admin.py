@@ -55,11 +55,14 @@ def check(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json({**read, "faults": faults})
     else:
+        warnings = read.pop("warnings", [])
         for name, value in read.items():
             click.echo(f"{name:<8} {', '.join(value) or 'none' if isinstance(value, list) else value}")
+        for warning in warnings:
+            click.echo(f"warning  {warning}")
         for fault in faults:
             click.echo(f"fault    {fault}", err=True)
-        click.echo(f"{len(faults)} faults" if faults else "no faults")
+        click.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}" if faults else "no faults")
     ctx.exit(3 if faults else 0)
 
 
@@ -79,7 +82,21 @@ def look_over() -> tuple[dict[str, Any], list[str]]:
     read["plugins"], found = look_at_plugins(settings)
     faults += found
     read["store"], found = look_at_store(settings)
+    read["warnings"] = warnings_of(settings)
     return read, faults + found
+
+
+def warnings_of(settings: Settings) -> list[str]:
+    """What works, and is mostly not meant."""
+    found = []
+    if not settings.plugins.enabled:
+        found.append("no plugin is on: any country and any premium number may be called (enable number_policy)")
+    for account in settings.accounts:
+        if not (account.api_key and account.api_secret and account.app_sid):
+            found.append(f"account {account.sid}: browsers get no token without api_key, api_secret and app_sid")
+    if settings.accounts and not settings.simulated and settings.server.public_url.startswith("http://"):
+        found.append("[server].public_url is http: numbers would travel in the clear; use https")
+    return found
 
 
 def look_at_plugins(settings: Settings) -> tuple[list[str], list[str]]:

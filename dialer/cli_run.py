@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dialer import demo, logs
-from dialer.config import load, write_first
+from dialer.config import keep_good, last_good_path, load, write_first
 from dialer.errors import ConfigError, DialerError
 from dialer.loopback import NotReachable, ask
 from dialer.settings import Settings
@@ -54,6 +54,8 @@ def run(workers: int, threads: int) -> None:
         environ |= demo.prepare_account(settings, environ)
         settings = load(environ)
     open_store(settings.store.url).close()
+    environ["DIALER_LAST_GOOD"] = str(last_good_path(settings))
+    keep_good(settings, environ)
     found = children(settings, server, workers, threads, simulated)
     if written:
         log.info("wrote %s: the settings to start from", written)
@@ -158,7 +160,17 @@ def real_lines(settings: Settings) -> list[str]:
         f"  Twilio must reach {settings.server.public_url}; the TwiML App of the browsers must be set to",
         *(f"  {name:<19} {url}" for name, url in demo.application_urls(settings.server.public_url).items()),
         "  dialer doctor checks all of that.",
+        *demo_lines(settings),
     ]
+
+
+def demo_lines(settings: Settings) -> list[str]:
+    """A word on keys that were printed on a terminal while no call was real."""
+    with closing(open_store(settings.store.url)) as store, store.read() as tx:
+        row = tx.one("workspace", workspace=demo.WORKSPACE)
+    if row is None or row["disabled_at"]:
+        return []
+    return [f"  The demo's keys work here too: dialer workspaces revoke {demo.WORKSPACE} ends that."]
 
 
 def own_command() -> str:

@@ -68,6 +68,31 @@ def _mark_of(found: os.stat_result) -> Mark:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+def last_good_path(settings: Settings) -> Path:
+    """Where the last usable dialer.toml is kept, beside it: what it names by a relative path is found from there."""
+    file = settings.source.file
+    return file.with_name(f"{file.name}.last-good")
+
+
+def keep_good(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """Keep a copy of a dialer.toml that is in use, for processes that `dialer run` has to start while it is broken."""
+    kept, file = environ.get("DIALER_LAST_GOOD"), settings.source.file
+    if not kept or file == Path(kept) or not file.exists():
+        return
+    beside = Path(f"{kept}.{os.getpid()}")
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
+        copy.write(file.read_bytes())
+    beside.replace(kept)
+
+
+def load_last_good(error: ConfigError, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings that were last in use, under `dialer run`; elsewhere, or without any, raises the error."""
+    kept = environ.get("DIALER_LAST_GOOD")
+    if not kept or not Path(kept).exists():
+        raise error
+    return load({**environ, "DIALER_CONFIG": kept})
+
+
 def write_first(environ: Mapping[str, str] = os.environ, *, cwd: Path | None = None) -> Path | None:
     """Put the example in place of a dialer.toml that is not there yet; gives its path if it did.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from dialer.config import load
+from dialer.config import load, load_last_good
 from dialer.errors import ConfigError
 from dialer.settings import Settings
 
@@ -12,7 +12,10 @@ from dialer.settings import Settings
 def _load() -> Settings:
     """The settings, or the end of gunicorn with one line: its own report would be a traceback."""
     try:
-        return load()
+        try:
+            return load()
+        except ConfigError as error:
+            return load_last_good(error)
     except ConfigError as error:
         print(f"dialer: {error}", file=sys.stderr)
         sys.exit(3)

@@ -152,4 +152,7 @@ def print_played(played: Played) -> None:
             click.echo(f"    {breach}")
     for name, count in sorted(played.faults.items()):
         click.echo(f"fault {name:22} {count:8}")
-    click.echo(f"{played.calls / played.seconds:.0f} calls per second, seed {played.seed}")
+    broken = sum(map(len, played.breaches.values()))
+    verdict = f"{broken} BREACHES" if broken else "every promise held"
+    rate = f"{played.calls / played.seconds:.0f} calls per second"
+    click.echo(f"{played.calls} calls, seed {played.seed}: {verdict} ({rate})")

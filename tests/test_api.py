@@ -165,6 +165,13 @@ def test_calls_are_listed_newest_first_page_by_page(desk: Desk) -> None:
     assert page["before"] is None
 
 
+@pytest.mark.parametrize(("body", "answer"), [({"ttl": 120}, 200), ({"ttl": 5}, 400), (["ttl"], 400), ("{", 400)])
+def test_a_token_is_asked_for_in_json_too(desk: Desk, body: Any, answer: int) -> None:
+    data = body if isinstance(body, str) else json.dumps(body)
+    wanted = {"data": data, "content_type": "application/json"}
+    assert desk.ask("/voice/token?identity=ws_demo_agent_0", "POST", **wanted).status_code == answer
+
+
 def test_calls_of_one_moment_are_all_listed(desk: Desk) -> None:
     world = desk.stage.world
     for _ in range(3):

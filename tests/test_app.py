@@ -15,7 +15,8 @@ import pytest
 from flask import Flask
 from werkzeug.test import run_wsgi_app
 
-from dialer.app import create_app
+from dialer.app import create_app, create_service
+from dialer.config import keep_good, load
 from dialer.errors import ConfigError
 from dialer.signature import signature_of
 from dialer.simulator.world import PUBLIC_URL
@@ -93,7 +94,7 @@ def test_a_fault_of_ours_is_a_500_that_says_nothing_and_a_traceback_in_the_log(
 def test_it_is_alive_and_ready(app: Flask) -> None:
     client = app.test_client()
     assert (client.get("/healthz").status_code, client.get("/healthz").get_json()) == (200, {"ok": True})
-    assert client.get("/readyz").get_json() == {"ok": True, "config": "current"}
+    assert client.get("/readyz").get_json() == {"ok": True, "config": "current", "dispatcher": "in time"}
     assert client.post("/healthz").status_code == 405
 
 
@@ -109,7 +110,11 @@ def test_without_its_store_it_is_alive_and_not_ready(app: Flask, monkeypatch: py
 
 def test_a_change_of_the_configuration_that_was_ignored_is_said(app: Flask) -> None:
     app.extensions["dialer"].plugins.problem = "dialer.toml: [plugins].enabled: secret details"
-    assert app.test_client().get("/readyz").get_json() == {"ok": True, "config": "last change ignored"}
+    assert app.test_client().get("/readyz").get_json() == {
+        "ok": True,
+        "config": "last change ignored",
+        "dispatcher": "in time",
+    }
 
 
 def test_pages_beside_the_api_keep_flasks_own_errors(app: Flask) -> None:
@@ -159,3 +164,29 @@ def test_a_crash_point_kills_at_its_nth_passing_and_only_there(point: str, passe
     ended = run(program, DIALER_CRASH_AT=point)
     assert ended.stdout == passed
     assert ended.returncode == (0 if point == "x" else -signal.SIGKILL)
+
+
+def test_a_process_that_starts_while_the_file_is_broken_goes_on_with_what_was_last_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, kept = tmp_path / "dialer.toml", tmp_path / "dialer.toml.last-good"
+    file.write_text('[plugins]\nenabled = ["number_policy"]\n')
+    file.chmod(0o600)
+    monkeypatch.setenv("DIALER_INSTANCE", str(tmp_path))
+    monkeypatch.setenv("DIALER_LAST_GOOD", str(kept))
+    keep_good(load())
+    for broken in ("[plugins", '[plugins]\nenabled = ["number_policy"]\n[plugins.number_policy]\ncountreis = ["US"]\n'):
+        file.write_text(broken)
+        used = create_service()
+        assert used.plugins.current().names == ("number_policy",)
+        used.store.close()
+    monkeypatch.delenv("DIALER_LAST_GOOD")
+    with pytest.raises(ConfigError, match="countreis"):
+        create_service()
+
+
+def test_a_first_start_has_the_examples_plugins_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIALER_INSTANCE", str(tmp_path))
+    used = create_service()
+    assert used.plugins.current().names == ("number_policy",)
+    used.store.close()

@@ -363,7 +363,7 @@ def test_a_number_that_is_not_the_accounts(clinic: Clinic) -> None:
     del clinic.account.numbers[NUMBER]
     finding = clinic.only("numbers")
     assert (finding.level, finding.looked_at) == ("failed", f"number {NUMBER} of ws_a")
-    assert f"dialer numbers revoke ws_a {NUMBER}" in finding.fix
+    assert f"dialer numbers revoke {NUMBER} --workspace ws_a" in finding.fix
 
 
 def test_a_verified_number_will_do(clinic: Clinic) -> None:

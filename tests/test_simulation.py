@@ -150,7 +150,7 @@ def answered_with_the_dispatcher_down(stage: Any, monkeypatch: pytest.MonkeyPatc
     """The agent leaves while it rings, nobody cancels for 20 s, the customer answers; what is found broken."""
     talker = stage.agent_dials("+14155550103")
     with monkeypatch.context() as down:
-        down.setattr(Worker, "claim", lambda self, *, deliveries, limit: [])
+        down.setattr(Worker, "claim", lambda self, plugin, limit: [])
         talker.hangs_up()
         stage.phone().answers()
         stage.lasts(20)

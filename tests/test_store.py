@@ -270,7 +270,7 @@ EVERYBODYS = {
         "disable_workspace", "disable_agent", "keys", "revoke_key",
     },
     "finding out the tenant": {"agent", "key"},
-    "rate limit, by key": {"count_use", "forget_use"},
+    "rate limit, by key": {"count_use", "forget_use", "uses"},
     "names that are unique over all": {"conference_taken"},
 }  # fmt: skip
 

@@ -74,5 +74,5 @@ SCHEMA = (
         datetime(c.ended_at, 'unixepoch') AS ended, c.duration, c.conference,
         (SELECT group_concat(l.role || ' ' || l.call_sid || ' ' || l.status, ', ')
             FROM legs l WHERE l.call_id = c.id) AS legs
-        FROM calls c""",
+        FROM calls c ORDER BY c.requested_at DESC""",
 )

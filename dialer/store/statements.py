@@ -195,6 +195,7 @@ STATEMENTS = {
     "WHERE :workspace = '' OR workspace = :workspace ORDER BY created_at",
     "add_key": _insert("keys", ["id", "workspace", "agent", "hash", "scopes", "created_at", "expires_at"]),
     "revoke_key": "UPDATE keys SET revoked_at = :now WHERE id = :key_id AND revoked_at IS NULL",
+    "uses": "SELECT count FROM usage WHERE key = :key AND window = :window",
     "count_use": "INSERT INTO usage (key, window, count) VALUES (:key, :window, 1) "
     "ON CONFLICT (key, window) DO UPDATE SET count = count + 1 RETURNING count",
     "forget_use": "DELETE FROM usage WHERE window < :window",
