@@ -1,7 +1,9 @@
 """The contract with plugins: every hook in call order, and the values that pass through them.
 
-The first six are called inside Twilio's request, so they answer fast and from memory. The last four are told
-afterwards by the dispatcher: they may use the network, and are told again until they return without an error.
+The first six are called inside Twilio's request, so they answer fast and from memory: all of them and all
+plugins together get 8 seconds, and whoever is left after that is not asked and counts as if it had raised. The
+last four are told afterwards by the dispatcher: they may use the network, and are told again until they return
+without an error.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pluggy
 
@@ -27,6 +30,8 @@ FAILS_CLOSED = ("validate_call",)
 
 CONFERENCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 RING_SECONDS = range(5, 601)
+#: Characters of a text: one that is longer is no sentence, and TwiML ends at 64 KB (Twilio docs, error 11750).
+TEXT_LENGTH, RULE_LENGTH = 1000, 100
 
 #: Names and values are those of DIAL_OPTIONS and of CONFERENCE_OPTIONS below.
 DialOptions = dict[str, str]
@@ -35,7 +40,7 @@ ConferenceOptions = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a call is not placed: a sentence that is spoken to the agent, and a stable word for machines."""
+    """Why a call is not placed: a sentence spoken to the agent (up to 1000 characters), a stable word for machines."""
 
     reason: str
     rule: str = ""
@@ -226,6 +231,17 @@ def call_ended(call: Call) -> None:
     """
 
 
+def plain(answer: Any) -> Any:
+    """The answer without the plugin's own classes, whose code would run again wherever the answer is used."""
+    if isinstance(answer, Refusal):
+        return Refusal(plain(answer.reason), plain(answer.rule))
+    if isinstance(answer, Route):
+        return Route(plain(answer.to), answer.ring_seconds)
+    if isinstance(answer, dict):
+        return {plain(name): plain(value) for name, value in answer.items()}
+    return str.__str__(answer) if isinstance(answer, str) else answer
+
+
 def answer_fault(hook: str, answer: object) -> str:
     """What is wrong with a plugin's answer to an asked or gathered hook; empty when nothing is."""
     if hook == "validate_call":
@@ -245,6 +261,16 @@ def _fault_of_refusal(answer: object) -> str:
         return f"{answer!r:.80} is not a Refusal"
     if not (isinstance(answer.reason, str) and answer.reason.strip() and isinstance(answer.rule, str)):
         return f"{answer!r:.80} needs a sentence as its reason and a word as its rule"
+    return _fault_of_text(answer.reason, TEXT_LENGTH) or _fault_of_text(answer.rule, RULE_LENGTH)
+
+
+def _fault_of_text(text: str, most: int) -> str:
+    if len(text) > most:
+        return f"{text!r:.80} has {len(text)} characters, more than {most}"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, as decoding with surrogateescape leaves it
+        return f"{text!r:.80} cannot be written in UTF-8"
     return ""
 
 
@@ -267,4 +293,6 @@ def _fault_of_options(allowed: Mapping[str, Option], answer: object) -> str:
             return f"{name!r:.80} is not an option a plugin may set (options: {', '.join(allowed)})"
         if not (isinstance(value, str) and allowed[name].accepts(value)):
             return f"{value!r:.80} is not a value of the option {name}"
+        if fault := _fault_of_text(value, TEXT_LENGTH):
+            return fault
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ THREADS = 2
 
 
 class Overrun(Exception):
-    """The plugin gave no answer within its budget, or all its threads hang in earlier questions."""
+    """The plugin gave no answer in time, or was not asked: the time is up, or its threads hang in earlier questions."""
 
 
 class Pool:
@@ -31,15 +32,21 @@ class Pool:
         self._starting = threading.Lock()
         _pools.add(self)
 
-    def run(self, function: Callable[[], Any]) -> Any:
-        """Call the function in a thread; raises Overrun, or what the function raises."""
+    def run(self, function: Callable[[], Any], until: float | None = None) -> Any:
+        """Call the function in a thread; raises Overrun, or what the function raises.
+
+        `until`, by time.monotonic, is the end of all waiting, whatever is left of the budget.
+        """
+        patience = self.budget if until is None else min(self.budget, until - time.monotonic())
+        if patience <= 0:
+            raise Overrun("not asked: the time for all plugins is used up")
         work = self._work or self._start()
         if work.stuck >= THREADS:
             raise Overrun("all its threads hang in earlier calls")
         question = _Question(function)
         work.questions.put(question)
-        if not question.answered.acquire(timeout=self.budget) and work.give_up(question):
-            raise Overrun(f"no answer within {self.budget * 1000:.0f} ms")
+        if not question.answered.acquire(timeout=patience) and work.give_up(question):
+            raise Overrun(f"no answer within {patience * 1000:.0f} ms")
         if question.error is not None:
             raise question.error
         return question.value

@@ -8,20 +8,74 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from dialer.tables import one_line
 
-_NUMBER = re.compile(r"(?<![0-9A-Za-z])\+(\d)(\d{2,10})(\d{4})(?!\d)")
-_PERCENT_NUMBER = re.compile(r"%2B(\d)(\d{2,10})(\d{4})(?!\d)", re.IGNORECASE)
+_SPACES_AND_DASHES = r" \t\u00a0\u2009\u202f\u2010-\u2015-"
+# What stands between the digits of a number, as people write it and as a URL carries it.
+_BETWEEN = rf"(?:[().+/{_SPACES_AND_DASHES}]|%(?:25)*(?:2[089BDEF]|[89A-F][0-9A-F]))"
+_NO_DATE = r"(?!(?:19|20)\d\d-[01]\d-[0-3]\d(?!\d))"
+# Eleven digits in one piece are a whole number; with less, what follows a separator belongs to it: rather too
+# many digits hidden than too few.
+_DIGITS = rf"(?:\d{{11,}}|\d(?:{_BETWEEN}{{0,4}}{_NO_DATE}\d){{6,}})"
+# Behind a +, or an area code in parentheses: a number wherever it stands.
+_MARKED = re.compile(
+    rf"(?:\+|%(?:25)*2B)\(?(?=[1-9]|\d{{7}}){_DIGITS}"
+    rf"|(?:\(|%(?:25)*28)(?:0|\d{{2,5}})(?:\)|%(?:25)*29)(?:{_BETWEEN}{{0,4}}{_NO_DATE}\d){{2,}}",
+    re.IGNORECASE,
+)
+# Other numbers stand for themselves: not within a word, a decimal, a time or a longer chain of digits.
+_STARTS = r"(?<![0-9A-Za-z_*])(?<![0-9][.,:/-])"
+_ENDS = r"(?![0-9A-Za-z_])"
+_UUID = r"(?P<kept>[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
+# 00 in place of the +.
+_ZEROS = re.compile(
+    rf"{_UUID})|{_STARTS}00[ (]{{0,2}}{_NO_DATE}(?:(?=\d{{1,10}}{_BETWEEN}){_DIGITS}|\d{{7,15}}+{_ENDS})",
+    re.IGNORECASE,
+)
+# A national number in groups: the first with a 0 in front; or at least three; or three and seven digits, and the like.
+_GAP = f"[{_SPACES_AND_DASHES}]"
+_GROUPS = re.compile(
+    rf"{_UUID}|{_STARTS}(?:(?:19|20)\d\d([./-])\d\d?\2\d\d?|\d\d?([./-])\d\d?\3(?:19|20)\d\d"  # a date
+    r"|(?!00)\d{1,3}(?:\.\d{1,3}){3})(?!\.?\d))"  # an IP address
+    rf"|{_STARTS}(?:0\d{{1,4}}(?:(?:/|{_GAP}){_NO_DATE}\d{{2,8}})+|0\d{{1,4}}(?:\.\d{{2,8}}){{2,}}"
+    rf"|\d{{1,4}}(?:{_GAP}{_NO_DATE}\d{{2,4}}){{2,}}|(?:1\.)?\d{{3}}\.\d{{3}}\.\d{{4}}"
+    rf"|\d{{3}} \d{{7}}|\d{{2,5}}-\d{{6,8}}|\d{{3}}-\d{{4}}){_ENDS}(?![./-][0-9A-Za-z_])",
+    re.IGNORECASE,
+)
+# What the last two have and few lines do: quick to look for.
+_TWO_ZEROS = re.compile(r"00(?<![0-9A-Za-z_]00)")
+_TWO_GROUPS = re.compile(rf"[./{_SPACES_AND_DASHES}](?<=[0-9].)[0-9][0-9]")
 
 
 def mask(text: str) -> str:
-    """Hide the middle of every phone number: +14155550101 becomes +1******0101."""
-    if "+" not in text and "%2" not in text:
+    """Hide the middle of every phone number: +14155550101 becomes +1******0101, (415) 555-0101 (***) ***-0101.
+
+    A number is known by its +, 00, parentheses or groups; bare digits could be anything and are left.
+    """
+    if text.isascii() and text.isidentifier():  # as SIDs and ids are, the most of what is logged
         return text
-    for pattern in (_NUMBER, _PERCENT_NUMBER):
-        text = pattern.sub(lambda found: f"+{found[1]}{'*' * len(found[2])}{found[3]}", text)
+    if "+" in text or "(" in text or "%2" in text:
+        text = _MARKED.sub(_hidden, text)
+    if "00" in text and _TWO_ZEROS.search(text):
+        text = _ZEROS.sub(_hidden, text)
+    if _TWO_GROUPS.search(text):
+        text = _GROUPS.sub(_hidden, text)
     return text
+
+
+def _hidden(found: re.Match[str]) -> str:
+    """Its last four digits, and the first of the country's code, if it has one."""
+    text = found[0]
+    while "%" in text:
+        text = unquote(text)
+    digits = [place for place, char in enumerate(text) if char.isdecimal()]
+    if len(digits) < 7 or found.groupdict().get("kept"):
+        return found[0]
+    shown = 1 if text[0] == "+" else 3 if text.startswith("00") else 0
+    hidden = set(digits[shown:-4])
+    return "".join("*" if place in hidden else char for place, char in enumerate(text))
 
 
 def log_line(log: logging.Logger, level: int, what: str, notes: Mapping[str, str], seconds: float) -> None:
@@ -39,24 +93,20 @@ class TextFormatter(logging.Formatter):
         notes = getattr(record, "notes", {})
         # Masked before it is quoted: an escaped character must not hide the start of a number.
         words = " ".join(f"{key}={_quoted(mask(value))}" for key, value in notes.items() if value)
-        line = f"{_stamp(record)} {record.levelname} {record.name} {one_line(record.getMessage())} {words}".rstrip()
-        return mask(line + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""))
+        what = mask(one_line(record.getMessage()))
+        line = f"{_stamp(record)} {record.levelname} {record.name} {what} {words}".rstrip()
+        return line + (f"\n{mask(self.formatException(record.exc_info))}" if record.exc_info else "")
 
 
 class JsonFormatter(logging.Formatter):
     """The same line as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {
-            "at": _stamp(record),
-            "level": record.levelname,
-            "logger": record.name,
-            "what": record.getMessage(),
-        }
-        fields |= getattr(record, "notes", {})
+        fields = {"what": record.getMessage(), **getattr(record, "notes", {})}
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)
-        return json.dumps({name: mask(value) for name, value in fields.items()})
+        origin = {"at": _stamp(record), "level": record.levelname, "logger": record.name}
+        return json.dumps({**origin, **{name: mask(value) for name, value in fields.items()}})
 
 
 def configure(style: str, level: str) -> None:

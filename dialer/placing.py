@@ -6,6 +6,7 @@ believed: agent and workspace come from the token's identity, which Twilio repea
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -18,10 +19,18 @@ from dialer.service import Service
 from dialer.settings import Account, Settings
 from dialer.webhook import Webhook
 
+#: Seconds for all questions to plugins about one call: Twilio waits 15 for the answer (Twilio docs, webhooks), and what
+#: is left is for the network and for a store that is busy.
+ASKING_SECONDS = 8.0
+
+
+def _asked_until() -> float:
+    return time.monotonic() + ASKING_SECONDS
+
 
 @dataclass(slots=True)
 class Draft:
-    """A call that is being decided on."""
+    """A call that is being decided on; plugins are asked `until` this moment of time.monotonic."""
 
     dialer: Service
     hook: Webhook
@@ -33,6 +42,7 @@ class Draft:
     refused_by: str = "system"
     verdicts: list[Verdict] = field(default_factory=list)
     conference_options: dict[str, str] = field(default_factory=dict)
+    until: float = field(default_factory=_asked_until)
 
 
 def decide(draft: Draft) -> Draft:
@@ -84,7 +94,7 @@ def read_number(draft: Draft) -> Refusal | None:
 
 def ask_plugins(draft: Draft) -> Refusal | None:
     """Every plugin may refuse the call; one is enough."""
-    refusals, verdicts = draft.plugins.gather("validate_call", draft.call)
+    refusals, verdicts = draft.plugins.gather("validate_call", draft.call, draft.until)
     draft.verdicts += verdicts
     if not refusals:
         return None
@@ -96,7 +106,7 @@ def ask_plugins(draft: Draft) -> Refusal | None:
 
 def choose_caller_id(draft: Draft) -> Refusal | None:
     """What the customer sees: the plugins' choice, else the browser's wish, else the workspace's first number."""
-    chosen, verdicts = draft.plugins.ask("choose_caller_id", draft.call)
+    chosen, verdicts = draft.plugins.ask("choose_caller_id", draft.call, draft.until)
     draft.verdicts += verdicts
     wished = draft.hook.get("callerId", "callerIdChoice", "From")
     if not chosen and wished and not wished.startswith("client:"):
@@ -111,7 +121,7 @@ def choose_caller_id(draft: Draft) -> Refusal | None:
 
 def name_conference(draft: Draft) -> Refusal | None:
     """A plugin's name, else the random one that the call has."""
-    name, verdicts = draft.plugins.ask("name_conference", draft.call)
+    name, verdicts = draft.plugins.ask("name_conference", draft.call, draft.until)
     draft.verdicts += verdicts
     draft.call = replace(draft.call, conference=name or draft.call.conference)
     return None
@@ -119,7 +129,7 @@ def name_conference(draft: Draft) -> Refusal | None:
 
 def route(draft: Draft) -> Refusal | None:
     """A plugin may send the call to another number; that number is checked like one that was typed."""
-    found, verdicts = draft.plugins.ask("route_call", draft.call)
+    found, verdicts = draft.plugins.ask("route_call", draft.call, draft.until)
     draft.verdicts += verdicts
     if found is None:
         return None
@@ -133,9 +143,9 @@ def route(draft: Draft) -> Refusal | None:
 
 def add_options(draft: Draft) -> Refusal | None:
     """Extra parameters of the dial request and of the conference; the earlier plugin wins."""
-    dial, verdicts = draft.plugins.gather("dial_options", draft.call)
+    dial, verdicts = draft.plugins.gather("dial_options", draft.call, draft.until)
     draft.verdicts += verdicts
-    conference, verdicts = draft.plugins.gather("conference_options", draft.call)
+    conference, verdicts = draft.plugins.gather("conference_options", draft.call, draft.until)
     draft.verdicts += verdicts
     options = _merged(dial)
     draft.call = replace(

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dialer.calls import Call
-from dialer.config import mark, reload
+from dialer.config import keep_good, mark, reload
 from dialer.discovery import HOOKS, Plugin, implementation, register, set_up
 from dialer.errors import ConfigError, PluginError
-from dialer.hookspecs import FAILS_CLOSED, CallEvent, Refusal, Route, answer_fault
+from dialer.hookspecs import FAILS_CLOSED, CallEvent, Refusal, Route, answer_fault, plain
 from dialer.isolation import Pool
 from dialer.settings import Settings
 from dialer.tables import Mark, one_line
@@ -93,22 +93,27 @@ class PluginSet:
             raise ConfigError(faults[0] + more)
         return cls(plugins, inline=inline)
 
-    def ask(self, hook: str, call: Call) -> tuple[Any, list[Verdict]]:
-        """The first answer that is not None, and what each plugin asked until then said."""
+    def ask(self, hook: str, call: Call, until: float | None = None) -> tuple[Any, list[Verdict]]:
+        """The first answer that is not None, and what each plugin asked until then said.
+
+        Past `until` (by time.monotonic; None is no limit) nobody is asked, and the safe answers count.
+        """
         verdicts: list[Verdict] = []
         for one in self._hooks[hook]:
-            answer, verdict = self._guarded(one, call)
+            answer, verdict = self._guarded(one, call, until)
             verdicts.append(verdict)
             if answer is not None:
                 return answer, verdicts
         return None, verdicts
 
-    def gather(self, hook: str, call: Call) -> tuple[list[tuple[str, Any]], list[Verdict]]:
-        """Every answer that is not None with the plugin that gave it, and what each plugin said."""
+    def gather(
+        self, hook: str, call: Call, until: float | None = None
+    ) -> tuple[list[tuple[str, Any]], list[Verdict]]:
+        """Every answer that is not None with the plugin that gave it, and what each plugin said; `until` as above."""
         answers: list[tuple[str, Any]] = []
         verdicts: list[Verdict] = []
         for one in self._hooks[hook]:
-            answer, verdict = self._guarded(one, call)
+            answer, verdict = self._guarded(one, call, until)
             verdicts.append(verdict)
             if answer is not None:
                 answers.append((one.plugin, answer))
@@ -140,12 +145,12 @@ class PluginSet:
                     plugin.name, hook, found.function, tuple(found.argnames), pools[plugin.name]
                 )
 
-    def _guarded(self, one: _Implementation, call: Call) -> tuple[Any, Verdict]:
+    def _guarded(self, one: _Implementation, call: Call, until: float | None) -> tuple[Any, Verdict]:
         """One plugin's answer, or the safe answer of the hook."""
         started, answer, error, caught = self._clock(), None, "", None
         try:
-            answer = one.pool.run(functools.partial(one, call)) if one.pool else one(call)
-            error = "" if answer is None else answer_fault(one.hook, answer)
+            answer = plain(one.pool.run(functools.partial(one, call), until) if one.pool else one(call))
+            error = "" if answer is None else one_line(answer_fault(one.hook, answer))
         except (Exception, SystemExit) as raised:
             error, caught = _said(raised), raised
         milliseconds = round((self._clock() - started) * 1000, 3)
@@ -198,6 +203,7 @@ class Plugins:
             settings = reload(self._settings)
             if seen != self._seen or _asks_for_other(settings, self._settings):
                 self._use(settings)
+                keep_good(settings)
                 log.info("plugins now: %s", self._set.label or "none")
             self._note(settings.source.mark)
             self.problem = ""
@@ -248,11 +254,14 @@ def _named(refusal: Refusal, plugin: str) -> Refusal:
     """The refusal with a rule that starts with the plugin's name, so that nobody speaks for another."""
     if refusal.rule == plugin or refusal.rule.startswith(f"{plugin}:"):
         return refusal
-    return replace(refusal, rule=f"{plugin}:{refusal.rule}".rstrip(":"))
+    return Refusal(refusal.reason, f"{plugin}:{refusal.rule}".rstrip(":"))
 
 
 def _said(error: BaseException) -> str:
-    return one_line(f"{type(error).__name__}: {error}"[:300])
+    try:
+        return one_line(f"{type(error).__name__}: {error}"[:300])
+    except Exception:  # how an error reads is the plugin's code, too
+        return type(error).__name__
 
 
 def _in_words(answer: object) -> str:

@@ -23,6 +23,8 @@ from dialer.auth import (
 )
 from dialer.errors import DialerError
 from dialer.store import Store
+from dialer.store.sqlite import SqliteTx
+from dialer.store.statements import STATEMENTS
 
 AGENT = "ws_demo_agent_0"
 
@@ -185,6 +187,50 @@ def test_wrong_keys_are_limited_by_address_and_right_ones_are_not_shut_out(desk:
     assert answers == [401] * WRONG_KEYS_A_MINUTE + [429]
     assert desk.get("/v1/calls", desk.key()).status_code == 200
     assert desk.get("/v1/calls", "dk_wrong", address="10.0.0.2").status_code == 401
+
+
+def writes_of(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The writing statements that follow, as they come."""
+    seen: list[str] = []
+    one, run = SqliteTx.one, SqliteTx.run
+
+    def read(self: SqliteTx, statement: str, /, **values: Any) -> Any:
+        seen.extend([statement] if statement == "count_use" else [])
+        return one(self, statement, **values)
+
+    def write(self: SqliteTx, statement: str, /, **values: Any) -> int:
+        seen.append(statement)
+        return run(self, statement, **values)
+
+    monkeypatch.setattr(SqliteTx, "one", read)
+    monkeypatch.setattr(SqliteTx, "run", write)
+    return seen
+
+
+def test_over_the_limit_nothing_is_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(WRONG_KEYS_A_MINUTE):
+        refused(desk.get("/v1/calls", "dk_wrong"), 401, "unauthorized")
+    monkeypatch.setattr(desk.store, "write", None)
+    for _ in range(3):
+        refused(desk.get("/v1/calls", "dk_wrong"), 429, "rate-limit")
+
+
+def test_a_use_is_one_write_and_old_counts_go_with_the_first(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, seen = desk.key(), writes_of(desk, monkeypatch)
+    for _ in range(3):
+        desk.get("/v1/calls", key)
+    assert seen == ["count_use", "forget_use", "count_use", "count_use"]
+
+
+def test_two_requests_at_once_do_not_get_over_the_limit(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, window = desk.key(), int(desk.now // 60)
+    key_id = key.split("_")[1]
+    for _ in range(REQUESTS_A_MINUTE):
+        with desk.store.write() as tx:
+            tx.one("count_use", key=f"calls:read:{key_id}", window=window)
+    uses = "SELECT count FROM usage WHERE key = :key AND window = :window AND count < 0"  # not yet, says the look
+    monkeypatch.setitem(STATEMENTS, "uses", uses)
+    refused(desk.get("/v1/calls", key), 429, "rate-limit")
 
 
 def test_the_counts_of_old_minutes_are_forgotten(desk: Desk) -> None:

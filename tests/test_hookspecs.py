@@ -2,9 +2,11 @@
 
 import ast
 import inspect
+import json
 import typing
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,9 @@ from dialer.hookspecs import (
     Refusal,
     Route,
     answer_fault,
+    plain,
 )
+from dialer.placing import ASKING_SECONDS
 from dialer.reference import hooks
 
 ROOT = Path(__file__).parent.parent
@@ -97,6 +101,10 @@ def test_the_page_about_hooks_is_fresh() -> None:
     assert (ROOT / "docs" / "hooks.md").read_text() == hooks()
 
 
+def test_the_page_says_how_long_plugins_get() -> None:
+    assert f"together get {ASKING_SECONDS:g} seconds" in " ".join(hooks().split())
+
+
 @pytest.mark.parametrize("name", IN_CALL_ORDER)
 def test_the_page_shows_every_hook_with_its_signature(name: str) -> None:
     arguments = ", ".join(inspect.signature(getattr(hookspecs, name)).parameters)
@@ -111,6 +119,7 @@ def test_the_page_shows_every_hook_with_its_signature(name: str) -> None:
     [
         ("validate_call", Refusal("No.")),
         ("validate_call", Refusal("No.", "rule")),
+        ("validate_call", Refusal("x" * 1000, "y" * 100)),
         ("choose_caller_id", "+14155550199"),
         ("name_conference", "a" * 128),
         ("route_call", Route("+14155550101")),
@@ -132,6 +141,16 @@ def test_a_good_answer_has_no_fault(hook: str, answer: object) -> None:
         ("validate_call", "no", "'no' is not a Refusal"),
         ("validate_call", Refusal(" "), "needs a sentence"),
         ("validate_call", Refusal("No.", None), "needs a sentence"),  # type: ignore[arg-type]
+        ("validate_call", Refusal("x" * 1001), "has 1001 characters, more than 1000"),
+        ("validate_call", Refusal("No.", "x" * 101), "has 101 characters, more than 100"),
+        ("validate_call", Refusal("caf\udce9"), "'caf\\udce9' cannot be written in UTF-8"),
+        ("validate_call", Refusal("No.", "\udce9"), "cannot be written in UTF-8"),
+        ("choose_caller_id", "+1415555019\udce9", "is not a number in E.164"),
+        ("name_conference", "\udce9", "is not a conference name"),
+        ("route_call", Route("\udce9"), "is not a number in E.164"),
+        ("dial_options", {"call_reason": "caf\udce9"}, "cannot be written in UTF-8"),
+        ("conference_options", {"wait_url": "https://\udce9.example"}, "cannot be written in UTF-8"),
+        ("conference_options", {"wait_url": f"https://a.example/{'x' * 999}"}, "more than 1000"),
         ("choose_caller_id", "4155550199", "is not a number in E.164"),
         ("choose_caller_id", "+0155550199", "is not a number in E.164"),
         ("choose_caller_id", "client:alice", "is not a number in E.164"),
@@ -180,21 +199,54 @@ def test_what_is_dialers_own_cannot_be_set(own: str) -> None:
     assert own not in CONFERENCE_OPTIONS
 
 
+_TEXTS = st.text(st.characters())  # with lone surrogates
 _ANSWERS = (
     st.none()
     | st.integers()
-    | st.text()
-    | st.builds(Refusal, st.text(), st.text())
-    | st.builds(Route, st.text(), st.none() | st.integers())
-    | st.dictionaries(
-        st.sampled_from([*DIAL_OPTIONS, *CONFERENCE_OPTIONS]) | st.text(), st.text() | st.integers()
-    )
+    | _TEXTS
+    | st.builds(Refusal, _TEXTS, _TEXTS)
+    | st.builds(Route, _TEXTS, st.none() | st.integers())
+    | st.dictionaries(st.sampled_from([*DIAL_OPTIONS, *CONFERENCE_OPTIONS]) | _TEXTS, _TEXTS | st.integers())
 )
 
 
 @given(st.sampled_from([*ASKED, *GATHERED]), _ANSWERS)
-def test_any_answer_is_judged(hook: str, answer: object) -> None:
-    assert isinstance(answer_fault(hook, answer), str)
+def test_any_answer_is_judged_and_one_without_a_fault_can_be_stored(hook: str, answer: object) -> None:
+    fault = answer_fault(hook, answer)
+    assert fault.encode() or json.dumps(plain(answer), default=vars_of, ensure_ascii=False).encode()
+
+
+def vars_of(answer: object) -> list[object]:
+    return [getattr(answer, name) for name in type(answer).__slots__]  # type: ignore[attr-defined]
+
+
+class Rule(str, Enum):  # noqa: UP042 (a StrEnum reads as its value, this one does not)
+    CLOSED = "closed"
+
+
+class Late(Refusal):
+    def __init__(self, until: str) -> None:
+        super().__init__(f"Calls start again at {until}.", Rule.CLOSED)
+
+
+class Detour(Route):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "values"),
+    [
+        (Late("nine"), Refusal("Calls start again at nine.", "closed")),
+        (Detour(Rule.CLOSED, 9), Route("closed", 9)),
+        (Rule.CLOSED, "closed"),
+        (OrderedDict({Rule.CLOSED: Rule.CLOSED}), {"closed": "closed"}),
+        (None, None),
+        (7, 7),
+    ],
+)
+def test_a_plain_answer_has_no_class_of_the_plugin(answer: object, values: object) -> None:
+    made = plain(answer)
+    assert (type(made), repr(made)) == (type(values), repr(values))
 
 
 @given(st.integers())

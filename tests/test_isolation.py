@@ -10,6 +10,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,6 +76,27 @@ def test_a_plugin_that_leaves_takes_nobody_along(way: type[BaseException]) -> No
 def test_what_takes_too_long_is_given_up(gate: threading.Event) -> None:
     with pytest.raises(Overrun, match="no answer within 10 ms"):
         Pool("slow", 0.01).run(gate.wait)
+
+
+def test_a_question_waits_for_the_end_of_all_waiting_at_the_most(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dialer.isolation.time", SimpleNamespace(monotonic=lambda: 100.0))
+    with pytest.raises(Overrun, match="no answer within 9 ms"):
+        Pool("patient", 10_000.0).run(gate.wait, 100.009)
+    assert Pool("quick", LONG).run(lambda: "fine", 100.0 + LONG) == "fine"
+
+
+def test_the_budget_holds_where_more_time_is_left(gate: threading.Event) -> None:
+    with pytest.raises(Overrun, match="no answer within 10 ms"):
+        Pool("slow", 0.01).run(gate.wait, time.monotonic() + LONG)
+
+
+def test_past_the_end_nothing_is_asked() -> None:
+    pool, asked = Pool("last", LONG), list[str]()
+    with pytest.raises(Overrun, match="not asked: the time for all plugins is used up"):
+        pool.run(lambda: asked.append("late"), time.monotonic())
+    assert (asked, threads_of("last")) == ([], [])
 
 
 def test_one_hanging_thread_leaves_the_other(gate: threading.Event) -> None:

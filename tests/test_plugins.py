@@ -5,10 +5,11 @@ import itertools
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
@@ -225,6 +226,138 @@ def test_an_answer_whose_repr_raises_is_an_error_like_any_other() -> None:
 
     answer, (verdict,) = PluginSet.of([Caller(Mean())], inline=True).ask("choose_caller_id", CALL)
     assert (answer, verdict.error) == (None, "RuntimeError: no repr")
+
+
+class Late(Refusal):
+    """A plugin's own kind of refusal, which cannot be made from a reason and a rule."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__("Calls start again at nine.", word)
+
+
+@INLINE
+@pytest.mark.parametrize("word", ["closed", "judge:closed"])
+def test_a_plugins_own_kind_of_refusal_is_a_refusal_like_any_other(inline: bool, word: str) -> None:
+    answers, _ = PluginSet.of([Judge(Late(word))], inline=inline).gather("validate_call", CALL)
+    (answer,) = answers
+    assert answer == ("judge", Refusal("Calls start again at nine.", "judge:closed"))
+    assert type(answer[1]) is Refusal
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Odd:
+    def __repr__(self) -> str:
+        return "\udce9\n"
+
+
+@pytest.mark.parametrize("answer", [Refusal("caf\udce9"), Refusal("x" * 70_000), Mute(), Odd(), ValueError("\udce9")])
+def test_what_cannot_be_said_or_stored_is_an_error_that_can(answer: object) -> None:
+    ((_, refusal),), (verdict,) = PluginSet.of([Judge(answer)], inline=True).gather("validate_call", CALL)
+    assert refusal.rule == "plugin-error:judge"
+    assert verdict.error.isprintable()
+    assert 0 < len(verdict.error) < 400
+    with pytest.raises(PluginError):
+        PluginSet.of([Listener(), Teller(Mute())]).tell("teller", "call_started", CALL)
+
+
+@dataclass(frozen=True, eq=False)
+class Teller:
+    error: Exception
+
+    @hookimpl
+    def call_started(self, call: Call) -> None:
+        raise self.error
+
+
+# the time of one request
+
+
+NOT_ASKED = "Overrun: not asked: the time for all plugins is used up"
+
+
+def test_past_the_time_of_the_request_nobody_is_asked_and_safe_answers_count() -> None:
+    plugins, past = PluginSet.of([Judge({"timeout": "9"}), Judge(Route("+14155550102"))]), time.monotonic() - 1
+    answers, verdicts = plugins.gather("validate_call", CALL, past)
+    assert [refusal.rule for _, refusal in answers] == ["plugin-error:judge", "plugin-error:judge-2"]
+    assert [one.error for one in verdicts] == [NOT_ASKED] * 2
+    assert plugins.gather("dial_options", CALL, past)[0] == []
+    answer, verdicts = plugins.ask("route_call", CALL, past)
+    assert (answer, [one.error for one in verdicts]) == (None, [NOT_ASKED] * 2)
+
+
+def test_a_question_gets_what_is_left_of_the_requests_time(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging:
+        budget_seconds = 5.0
+
+        @hookimpl
+        def route_call(self, call: Call) -> None:
+            gate.wait()
+
+    times = iter([100.0, 101.0])
+    monkeypatch.setattr("dialer.isolation.time", SimpleNamespace(monotonic=lambda: next(times)))
+    plugins = PluginSet.of([Hanging(), Judge(Route("+14155550102"))])
+    answer, verdicts = plugins.ask("route_call", CALL, 100.02)
+    assert (answer, [one.error for one in verdicts]) == (None, ["Overrun: no answer within 20 ms", NOT_ASKED])
+
+
+def test_inline_there_is_no_time_that_could_run_out() -> None:
+    plugins = PluginSet.of([Judge(Route("+14155550102"))], inline=True)
+    assert plugins.ask("route_call", CALL, time.monotonic() - 1)[0] == Route("+14155550102")
+
+
+class Router:
+    """Has no say in whether the call is placed."""
+
+    budget_seconds = 5.0
+
+    @hookimpl
+    def route_call(self, call: Call) -> Route:
+        return Route("+14155550102")
+
+    @hookimpl
+    def conference_options(self, call: Call) -> dict[str, str]:
+        return {"beep": "true"}
+
+
+def placed(stage: Any, monkeypatch: pytest.MonkeyPatch, plugin: object, seconds: float) -> Any:
+    """The call that is made when plugins have so many seconds in all, and its verdicts."""
+    monkeypatch.setattr(stage.world.dialer.plugins, "_set", PluginSet.of([plugin]))
+    monkeypatch.setattr("dialer.placing.ASKING_SECONDS", seconds)
+    talker = stage.agent_dials("+14155550101")
+    return talker.call, [(row["hook"], row["error"]) for row in talker.rows("verdicts_of_call")]
+
+
+def test_all_hooks_of_one_call_share_one_time(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    call, verdicts = placed(stage, monkeypatch, Router(), -1.0)
+    assert (call.to, call.rule) == ("+14155550101", "")
+    assert verdicts == [("route_call", NOT_ASKED), ("conference_options", NOT_ASKED)]
+    call, verdicts = placed(stage, monkeypatch, Router(), 30.0)
+    assert (call.to, verdicts) == ("+14155550102", [("route_call", ""), ("conference_options", "")])
+    call, verdicts = placed(stage, monkeypatch, Judge(), -1.0)
+    assert (call.status, call.rule) == ("rejected", "plugin-error:judge")
+
+
+def test_every_question_about_a_call_ends_at_the_same_moment(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, float | None]] = []
+    for name in ("ask", "gather"):
+        original = getattr(PluginSet, name)
+
+        def noted(self: PluginSet, hook: str, call: Call, until: float | None = None, of: Any = original) -> Any:
+            asked.append((hook, until))
+            return of(self, hook, call, until)
+
+        monkeypatch.setattr(PluginSet, name, noted)
+    before = time.monotonic()
+    placed(stage, monkeypatch, Router(), 8.0)
+    assert {hook for hook, _ in asked} == {*ASKED, *GATHERED}
+    (until,) = {until for _, until in asked}
+    assert until is not None and before + 8 <= until <= time.monotonic() + 8
 
 
 @pytest.fixture
@@ -893,3 +1026,19 @@ def test_a_fixed_set_never_changes() -> None:
     fixed = PluginSet.of([Caller()])
     assert FixedPlugins(fixed).current() is fixed
     assert FixedPlugins(fixed).problem == ""
+
+
+def test_a_change_that_is_used_is_kept_for_processes_that_start_while_a_later_one_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, kept = tmp_path / "dialer.toml", tmp_path / "dialer.toml.last-good"
+    file.write_text("[plugins]\nenabled = []\n")
+    monkeypatch.setenv("DIALER_LAST_GOOD", str(kept))
+    plugins = Plugins(load({"DIALER_CONFIG": str(file)}, cwd=tmp_path))
+    file.write_text('[plugins]\nenabled = ["number_policy"]\n')
+    assert plugins.current().names == ("number_policy",)
+    assert kept.read_text() == file.read_text()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    file.write_text("[plugins")
+    assert plugins.current().names == ("number_policy",)
+    assert "[plugins]" in kept.read_text()
