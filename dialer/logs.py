@@ -38,7 +38,7 @@ _ZEROS = re.compile(
 _GAP = f"[{_SPACES_AND_DASHES}]"
 _GROUPS = re.compile(
     rf"{_UUID}|{_STARTS}(?:(?:19|20)\d\d([./-])\d\d?\2\d\d?|\d\d?([./-])\d\d?\3(?:19|20)\d\d"  # a date
-    r"|(?!00)\d{1,3}(?:\.\d{1,3}){3})(?!\.?\d))"  # an IP address
+    r"|\d{1,3}(?:\.\d{1,3}){3})(?!\.?\d))"  # an IP address
     rf"|{_STARTS}(?:0\d{{1,4}}(?:(?:/|{_GAP}){_NO_DATE}\d{{2,8}})+|0\d{{1,4}}(?:\.\d{{2,8}}){{2,}}"
     rf"|\d{{1,4}}(?:{_GAP}{_NO_DATE}\d{{2,4}}){{2,}}|(?:1\.)?\d{{3}}\.\d{{3}}\.\d{{4}}"
     rf"|\d{{3}} \d{{7}}|\d{{2,5}}-\d{{6,8}}|\d{{3}}-\d{{4}}){_ENDS}(?![./-][0-9A-Za-z_])",
@@ -68,7 +68,7 @@ def mask(text: str) -> str:
 def _hidden(found: re.Match[str]) -> str:
     """Its last four digits, and the first of the country's code, if it has one."""
     text = found[0]
-    while "%" in text:
+    while "%" in text:  # only as whole escapes: they all come apart
         text = unquote(text)
     digits = [place for place, char in enumerate(text) if char.isdecimal()]
     if len(digits) < 7 or found.groupdict().get("kept"):
