@@ -21,7 +21,7 @@ from dialer.store.statements import STATEMENTS
 #: SQLite before this can lose or corrupt commits when two connections checkpoint a WAL at once.
 OLDEST_SQLITE = (3, 51, 3)
 #: Seconds to wait for a file that another program holds: Twilio itself waits 15 for an answer, and then asks again.
-BUSY_SECONDS = 8.0
+BUSY_SECONDS = 6.0
 #: Transactions that share one commit at the most.
 GROUP_LIMIT = 16
 
