@@ -73,4 +73,6 @@ def _configured(config: Settings | None, with_plugins: bool) -> tuple[Settings, 
         settings = load_last_good(error)
         logs.configure(settings.server.log, settings.server.log_level)
         log.error("dialer.toml cannot be used, going on with %s: %s", settings.source.file, error)
-        return settings, Plugins(settings) if with_plugins else None
+        plugins = Plugins(settings)
+        plugins.problem = str(error)
+        return settings, plugins if with_plugins else None

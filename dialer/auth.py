@@ -53,8 +53,8 @@ class Principal:
 def authenticate(dialer: Service, scope: str) -> Principal:
     """The holder of the request's bearer key; raises ApiError with 401, 403 or 429."""
     now = dialer.clock()
-    shown = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-    found = _KEY.fullmatch(shown)
+    scheme, _, shown = request.headers.get("Authorization", "").strip().partition(" ")
+    found = _KEY.fullmatch(shown.strip()) if scheme.lower() == "bearer" else None
     with dialer.store.read() as tx:
         row = tx.one("key", key_id=found[1]) if found else None
     if found is None or row is None or not _good(row, found[2], now):

@@ -12,6 +12,8 @@ from dialer.loopback import NotReachable, ask
 
 #: Seconds between looks at the call.
 LOOK = 0.5
+#: Seconds without any answer after which the server is gone, and not just being restarted.
+SILENCE = 15.0
 
 
 def require_server(server: str, simulator: str) -> None:
@@ -38,6 +40,7 @@ class Follower:
         self.key = key
         self.call_sid = call_sid
         self.until = time.monotonic() + patience
+        self.heard = time.monotonic()
         self.call: dict[str, Any] | None = None
         self.events: list[dict[str, Any]] = []
         self.told: list[Rung] = []
@@ -74,9 +77,11 @@ class Follower:
             fresh: list[dict[str, Any]] = ask(f"{self.calls_url}/{self.call['id']}/events?after={after}", key=self.key)[
                 "events"
             ]
-        except NotReachable:
+        except NotReachable as error:
+            if time.monotonic() - self.heard > SILENCE:
+                raise NotReachable(f"the server no longer answers: see its log, then dialer calls ({error})") from None
             return []
-        self.call = call
+        self.call, self.heard = call, time.monotonic()
         self.events += fresh
         return fresh
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -175,10 +176,12 @@ def test_a_process_that_starts_while_the_file_is_broken_goes_on_with_what_was_la
     monkeypatch.setenv("DIALER_INSTANCE", str(tmp_path))
     monkeypatch.setenv("DIALER_LAST_GOOD", str(kept))
     keep_good(load())
+    os.utime(kept, (1, 1))
     for broken in ("[plugins", '[plugins]\nenabled = ["number_policy"]\n[plugins.number_policy]\ncountreis = ["US"]\n'):
         file.write_text(broken)
         used = create_service()
         assert used.plugins.current().names == ("number_policy",)
+        assert used.plugins.problem
         used.store.close()
     monkeypatch.delenv("DIALER_LAST_GOOD")
     with pytest.raises(ConfigError, match="countreis"):

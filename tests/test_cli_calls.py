@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 from dialer import demo
 from dialer.cli import cli
 from dialer.config import load
+from dialer.following import Follower
+from dialer.loopback import NotReachable
 from dialer.simulator import AgentPlan
 
 Run = Callable[..., Result]
@@ -160,3 +162,12 @@ def test_a_call_over_a_real_account_is_left_to_the_browser(folder: Path, monkeyp
     done = dialer("call", "+14155550101")
     assert done.exit_code == 3
     assert "real calls start in a browser" in done.stderr
+
+
+def test_a_server_that_is_gone_is_said_to_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dialer.following.SILENCE", -1.0)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        follower = Follower(f"http://127.0.0.1:{closed.getsockname()[1]}", "dk_x", "CA1", patience=60)
+        with pytest.raises(NotReachable, match="no longer answers"):
+            list(follower.rungs())
