@@ -144,13 +144,12 @@ def outcome_of(error: Exception) -> Outcome:
     """What an exception of the dial request proves: nothing was made, it was refused, or nobody knows."""
     from requests.exceptions import ConnectionError as NotConnected
     from requests.exceptions import ConnectTimeout
-    from twilio.base.exceptions import TwilioRestException, TwilioServiceException
 
-    from dialer.transport import TooManyRequests
+    from dialer.transport import TWILIO_ERRORS, TooManyRequests
 
     if isinstance(error, TooManyRequests):
         return Outcome("planned", reason=UNREACHABLE, rule="twilio-20429", retry=error.seconds)
-    if isinstance(error, TwilioRestException | TwilioServiceException):
+    if isinstance(error, TWILIO_ERRORS):
         said = getattr(error, "msg", None) or getattr(error, "detail", None) or "no word of why"
         return _answered(int(error.status), str(error.code or error.status), str(said))
     if isinstance(error, ConnectTimeout) or (isinstance(error, NotConnected) and _never_sent(error)):

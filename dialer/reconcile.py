@@ -39,11 +39,11 @@ def reconcile(dialer: Service, carrier: Carrier, call_id: str, workspace: str) -
 
 def leg_truth(dialer: Service, carrier: Carrier, call: Call, call_sid: str) -> LegTruth | None:
     """Twilio's word on one leg; a leg that it no longer has is over."""
-    from twilio.base.exceptions import TwilioRestException
+    from dialer.transport import TWILIO_ERRORS
 
     try:
         return carrier.leg(call_sid)
-    except TwilioRestException as error:
+    except TWILIO_ERRORS as error:
         if error.status != 404:
             raise
     old = dialer.clock() - call.requested_at > TOO_NEW + call.ring_seconds

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from twilio.base.exceptions import TwilioRestException, TwilioServiceException
 from twilio.http import HttpClient
 from twilio.http.response import Response
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -27,6 +28,10 @@ TIMEOUT = (3.05, 10.0)
 CONNECT_LIMIT = 10.0
 #: Seconds that we stay away from a busy Twilio at most: an agent is waiting.
 LONGEST_WAIT = 30.0
+
+
+#: What the SDK raises for an answer that is not what was asked for, in Twilio's older form and in that of RFC 9457.
+TWILIO_ERRORS = (TwilioRestException, TwilioServiceException)
 
 
 class TooManyRequests(Exception):

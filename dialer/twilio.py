@@ -111,11 +111,11 @@ class Carrier:
 
 def _unless_ended(ask: Callable[[], T]) -> T | None:
     """What was asked for, or None when Twilio says that the thing has ended or is gone (which was the point)."""
-    from twilio.base.exceptions import TwilioRestException, TwilioServiceException
+    from dialer.transport import TWILIO_ERRORS
 
     try:
         return ask()
-    except (TwilioRestException, TwilioServiceException) as error:
+    except TWILIO_ERRORS as error:
         if error.status == 404 or error.code in ENDED_CODES:
             return None
         raise

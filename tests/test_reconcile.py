@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twilio.base.exceptions import TwilioServiceException
 
 from dialer import reconcile as module
 from dialer.calls import Call
@@ -152,3 +153,19 @@ def test_a_look_does_not_wake_what_happened_meanwhile(stage: Any, monkeypatch: p
     assert talker.call.status == "busy"
     monkeypatch.undo()
     stage.ends()
+
+
+def test_a_404_in_the_newer_form_of_errors_is_a_404(stage: Any) -> None:
+    """Twilio has two forms of errors, and the SDK an exception for each."""
+    call = stage.agent_dials(NEVER).call
+
+    class Forgetful:
+        def leg(self, call_sid: str) -> None:
+            raise TwilioServiceException("about:blank", "not found", 404, 20404)
+
+    look_at = (stage.world.dialer, Forgetful(), call, call.legs[0].call_sid)
+    assert module.leg_truth(*look_at) is None  # type: ignore[arg-type]
+    stage.world.network.now = call.requested_at + TOO_NEW + call.ring_seconds + 1
+    truth = module.leg_truth(*look_at)  # type: ignore[arg-type]
+    assert truth is not None
+    assert truth.status == "failed"
