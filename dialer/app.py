@@ -53,26 +53,28 @@ def create_service(
     """What the application and the dispatcher work with, made the same way for both."""
     if config is None:
         write_first()
-    settings, configured = _configured(config, plugins is None)
+
+    def build(settings: Settings) -> Plugins:
+        if plugins is None:
+            return Plugins(settings)
+        return plugins if isinstance(plugins, Plugins) else FixedPlugins(PluginSet.of(plugins))
+
+    settings, used = _in_use(config, build)
     logs.configure(settings.server.log, settings.server.log_level)
-    if plugins is not None and not isinstance(plugins, Plugins):
-        plugins = FixedPlugins(PluginSet.of(plugins))
-    used = plugins or configured
-    assert used is not None
     return Service(settings, store or open_store(settings.store.url), used, clock, random_hex)
 
 
-def _configured(config: Settings | None, with_plugins: bool) -> tuple[Settings, Plugins | None]:
+def _in_use(config: Settings | None, build: Callable[[Settings], Plugins]) -> tuple[Settings, Plugins]:
     """The settings and their plugins; under `dialer run` those last in use, where dialer.toml is broken now."""
     try:
         settings = config or load()
-        return settings, Plugins(settings) if with_plugins else None
+        return settings, build(settings)
     except ConfigError as error:
         if config:
             raise
         settings = load_last_good(error)
         logs.configure(settings.server.log, settings.server.log_level)
         log.error("dialer.toml cannot be used, going on with %s: %s", settings.source.file, error)
-        plugins = Plugins(settings)
-        plugins.problem = str(error)
-        return settings, plugins if with_plugins else None
+        used = build(settings)
+        used.problem = str(error)
+        return settings, used

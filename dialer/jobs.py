@@ -23,7 +23,7 @@ from dialer.reconcile import reconcile
 from dialer.records import add_job, find_call, postpone, record_truth, told_event
 from dialer.service import Service
 from dialer.store import Row
-from dialer.twilio import Carrier
+from dialer.twilio import Carrier, LegTruth
 
 log = logging.getLogger("dialer.jobs")
 
@@ -146,14 +146,14 @@ def run_dial(worker: Worker, job: Row) -> Result:
     carrier.prepare()
     agent = call.leg("agent")
     if agent and not agent_present(call):
-        look_at_leg(worker, carrier, call, agent.call_sid)
+        store_truth(worker, call, carrier.leg(agent.call_sid))
     word, again = dial(worker.dialer, carrier, call.id, call.workspace)
     return Result(word, again)
 
 
-def look_at_leg(worker: Worker, carrier: Carrier, call: Call, call_sid: str) -> None:
-    """Record what Twilio says of one leg."""
-    truth, plugins = carrier.leg(call_sid), worker.dialer.plugins.current()
+def store_truth(worker: Worker, call: Call, truth: LegTruth) -> None:
+    """Record what Twilio said of one leg."""
+    plugins = worker.dialer.plugins.current()
     with worker.dialer.store.write() as tx:
         current = find_call(tx, "call", call_id=call.id, workspace=call.workspace) or call
         record_truth(tx, current, truth, source="rest", now=worker.dialer.clock(), plugins=plugins)
@@ -167,10 +167,7 @@ def run_hang_up(worker: Worker, job: Row) -> Result:
         return Result("no longer owed")
     crash_point("hangup.before")
     truth = worker.carriers(call.account_sid).end_leg(leg.call_sid, answered=leg.status == "in-progress")
-    plugins = worker.dialer.plugins.current()
-    with worker.dialer.store.write() as tx:
-        current = find_call(tx, "call", call_id=call.id, workspace=call.workspace) or call
-        record_truth(tx, current, truth, source="rest", now=worker.dialer.clock(), plugins=plugins)
+    store_truth(worker, call, truth)
     return Result(truth.status)
 
 

@@ -259,7 +259,7 @@ def test_a_person_can_browse_the_file(stage: Any) -> None:
 #: Statements that are not of one tenant, and who may use them.
 EVERYBODYS = {
     "dispatcher": {
-        "due_plugins", "due_jobs", "talking_legs", "next_job", "next_deadline", "finish_job", "retry_job",
+        "due_plugins", "due_jobs", "talking_legs", "next_job", "finish_job", "retry_job",
         "overdue_calls", "wake_open_calls",
     },
     "readiness": {"open_calls"},
@@ -288,7 +288,7 @@ def test_a_statement_fits_the_schema_and_stays_with_its_tenant(store: SqliteStor
 def test_what_the_webhooks_and_the_sweep_ask_does_not_read_whole_tables(store: SqliteStore) -> None:
     hot = ["call", "call_of_leg", "call_of_intent", "call_of_conference", "answer_of_leg", "legs", "intent"]
     hot += ["add_event", "save_call", "overdue_calls", "due_plugins", "due_jobs", "latest_dials", "events_of_call"]
-    hot += ["calls", "key", "jobs_of_call", "numbers", "agent", "count_use", "next_deadline", "leg_owner"]
+    hot += ["calls", "key", "jobs_of_call", "numbers", "agent", "count_use", "leg_owner"]
     scans = []
     for name in hot:
         sql = STATEMENTS[name]

@@ -286,7 +286,8 @@ def test_plugins_route_name_and_add_options(make_stage: Any) -> None:
     stage.ends()
     assert (talker.call.to, talker.call.ring_seconds, talker.call.conference[:5]) == ("+14155550106", 11, "room-")
     assert stage.dialled()[0].timeout == 11
-    assert 'beep="onEnter"' in talker.rows("twiml_of_call")[0]["twiml"]
+    (answered,) = talker.rows("answer_of_leg", call_sid=talker.leg.sid, account_sid=stage.world.account_sid)
+    assert 'beep="onEnter"' in answered["twiml"]
 
 
 def test_a_number_that_a_plugin_routes_to_is_validated_too(make_stage: Any) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -24,8 +24,6 @@ LONGEST_SLEEP = 30.0
 SHORTEST_SLEEP = 0.001  # keeps a network that always has something due from taking the processor
 MAX_BODY = 1 << 20  # bytes read of an answer: more than any document that is allowed
 SHOWN_BODY = 2000  # bytes of it that are kept for inspection
-
-Perform = Callable[[WebRequest], Awaitable[WebAnswer]]
 
 
 @dataclass(slots=True)

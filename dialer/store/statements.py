@@ -73,7 +73,6 @@ STATEMENTS = {
     "call_of_conference": _CALLS + "WHERE c.conference = :conference AND c.account_sid = :account_sid",
     "answer_of_leg": "SELECT c.twiml FROM calls c JOIN legs l ON l.call_id = c.id "
     "WHERE l.call_sid = :call_sid AND c.account_sid = :account_sid AND l.role = 'agent'",
-    "twiml_of_call": "SELECT twiml FROM calls WHERE id = :call_id AND workspace = :workspace",
     "conference_taken": "SELECT 1 FROM calls WHERE conference = :conference",
     "calls": _CALLS
     + f"WHERE {_VISIBLE} AND (:status = '' OR status = :status) AND (requested_at, id) < (:before, :before_id) "
@@ -170,7 +169,6 @@ STATEMENTS = {
     "due_jobs": "UPDATE jobs SET status = 'doing', run_at = :lease, attempts = attempts + 1 WHERE id IN "
     f"(SELECT id FROM jobs WHERE {_DUE} ORDER BY kind = 'reconcile', run_at LIMIT :limit) RETURNING *",
     "next_job": "SELECT min(run_at) AS run_at FROM jobs WHERE status IN ('pending', 'doing')",
-    "next_deadline": "SELECT min(deadline) AS deadline FROM calls WHERE deadline IS NOT NULL",
     "finish_job": "UPDATE jobs SET status = :status, result = :result, done_at = :now "
     "WHERE id = :job_id AND status = 'doing'",
     "retry_job": "UPDATE jobs SET status = 'pending', run_at = :run_at, result = :result "

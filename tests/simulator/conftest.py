@@ -7,13 +7,29 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from twilio.rest import Client
 
 from dialer.simulator import AgentPlan, Call, Faults, Knobs, Network, Params, WebAnswer, WebRequest
+from dialer.simulator.rest_sdk import connect_client
 
 HOST = "https://app.example"
 OWN = "+14155550199"
 Page = str | WebAnswer | None | Callable[[WebRequest], "str | WebAnswer | None"]
 """TwiML, a whole answer, None for no answer at all, or a function that gives one of these."""
+
+
+@pytest.fixture
+def network() -> Network:
+    """A network for the tests of the REST API; it starts at a full second."""
+    return Network(start=1_800_000_000.0, seed=1, knobs=Knobs(cps=100.0))
+
+
+@pytest.fixture
+def client(network: Network) -> Client:
+    """The SDK's client of an account with one number, in place of sockets."""
+    account = network.add_account()
+    network.add_number(account.sid, OWN)
+    return connect_client(network, account)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.rest import Client
 from urllib3.exceptions import NewConnectionError
 
-from dialer.simulator import Account, Faults, Knobs, Network, Params, WebAnswer
+from dialer.simulator import Account, Faults, Network, Params, WebAnswer
 from dialer.simulator.rest import ROUTES, RestRequest, handle
 from dialer.simulator.rest_sdk import connect_client
 
@@ -18,11 +18,6 @@ START = 1_800_000_000.0
 OWN, CUSTOMER = "+14155550199", "+14155550101"
 HOLD = "<Response><Pause length='600'/></Response>"
 URL = "https://app.example.com/voice"
-
-
-@pytest.fixture
-def network() -> Network:
-    return Network(start=START, seed=1, knobs=Knobs(cps=100.0))
 
 
 @pytest.fixture

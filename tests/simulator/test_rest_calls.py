@@ -5,24 +5,11 @@ from twilio.base.exceptions import TwilioRestException
 from twilio.rest import Client
 
 from dialer.simulator import Knobs, Network, WebAnswer
-from dialer.simulator.rest_sdk import connect_client
 
 START = 1_800_000_000.0
 OWN, CUSTOMER, BUSY = "+14155550199", "+14155550101", "+14155550102"
 HOLD = "<Response><Pause length='600'/></Response>"
 URL = "https://app.example.com/voice"
-
-
-@pytest.fixture
-def network() -> Network:
-    return Network(start=START, seed=1, knobs=Knobs(cps=100.0))
-
-
-@pytest.fixture
-def client(network: Network) -> Client:
-    account = network.add_account()
-    network.add_number(account.sid, OWN)
-    return connect_client(network, account)
 
 
 def play(network: Network, seconds: float, twiml: str = HOLD) -> None:

@@ -5,25 +5,12 @@ import pytest
 from twilio.base.exceptions import TwilioRestException
 from twilio.rest import Client
 
-from dialer.simulator import Knobs, Network, WebAnswer
+from dialer.simulator import Network, WebAnswer
 from dialer.simulator.rest import RestRequest, handle
-from dialer.simulator.rest_sdk import connect_client
 
 START = 1_800_000_000.0
 OWN, CUSTOMER = "+14155550199", "+14155550101"
 HOLD = "<Response><Pause length='600'/></Response>"
-
-
-@pytest.fixture
-def network() -> Network:
-    return Network(start=START, seed=1, knobs=Knobs(cps=100.0))
-
-
-@pytest.fixture
-def client(network: Network) -> Client:
-    account = network.add_account()
-    network.add_number(account.sid, OWN)
-    return connect_client(network, account)
 
 
 def play(network: Network, seconds: float, twiml: str = HOLD) -> None:
