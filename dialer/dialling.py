@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from dialer.calls import Call, Event, dial_due
 from dialer.crash import crash_point
 from dialer.records import Fact, find_call, record, record_truth
-from dialer.service import FALLBACK_PATH, JOIN_PATH, STATUS_PATH, Service
+from dialer.service import DETECTION_PATH, FALLBACK_PATH, JOIN_PATH, RECORDING_PATH, STATUS_PATH, Service
 from dialer.twilio import Carrier, LegTruth
+from dialer.twiml import RECORDING_EVENTS
 
 #: Seconds to wait before each repeat of a request that provably made nothing.
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 8.0)
@@ -91,16 +92,22 @@ def send(dialer: Service, carrier: Carrier, call: Call) -> Outcome:
 
 def request_options(dialer: Service, call: Call) -> dict[str, object]:
     """The parameters of the dial request; every URL carries the intent, so that any callback finds the call."""
-    intent = f"?intent={call.intent}"
-    return {
+    intent = call.intent
+    asked: dict[str, object] = {
         "timeout": call.ring_seconds,
         "time_limit": call.time_limit,
         **call.options,
-        "url": dialer.url(f"{JOIN_PATH}{intent}&conference={call.conference}"),
-        "fallback_url": dialer.url(f"{FALLBACK_PATH}{intent}"),
-        "status_callback": dialer.url(f"{STATUS_PATH}{intent}"),
+        "url": dialer.url(JOIN_PATH, intent=intent, conference=call.conference),
+        "fallback_url": dialer.url(FALLBACK_PATH, intent=intent),
+        "status_callback": dialer.url(STATUS_PATH, intent=intent),
         "status_callback_event": ["initiated", "ringing", "answered", "completed"],
     }
+    if "machine_detection" in call.options:  # beside the call: nobody who answered waits for a verdict
+        asked |= {"async_amd": "true", "async_amd_status_callback": dialer.url(DETECTION_PATH, intent=intent)}
+    if call.options.get("record") == "true":
+        asked["recording_status_callback"] = dialer.url(RECORDING_PATH, intent=intent)
+        asked["recording_status_callback_event"] = list(RECORDING_EVENTS)
+    return asked
 
 
 def settle(dialer: Service, claimed: Claim, outcome: Outcome) -> float:

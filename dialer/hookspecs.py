@@ -2,7 +2,7 @@
 
 The first six are called inside Twilio's request, so they answer fast and from memory: all of them and all
 plugins together get 8 seconds, and whoever is left after that is not asked and counts as if it had raised. The
-last four are told afterwards by the dispatcher: they may use the network, and are told again until they return
+last five are told afterwards by the dispatcher: they may use the network, and are told again until they return
 without an error.
 """
 
@@ -24,7 +24,7 @@ hookimpl = pluggy.HookimplMarker("dialer")
 #: Hooks by the way they are called: the first answer counts, all answers count, no answer is wanted.
 ASKED = ("choose_caller_id", "name_conference", "route_call")
 GATHERED = ("validate_call", "dial_options", "conference_options")
-TOLD = ("call_started", "call_status", "conference_event", "call_ended")
+TOLD = ("call_started", "call_status", "conference_event", "recording_ready", "call_ended")
 #: Hooks that refuse the call when a plugin fails; the others go on without its answer.
 FAILS_CLOSED = ("validate_call",)
 
@@ -95,7 +95,7 @@ DIAL_OPTIONS: Mapping[str, Option] = {
     "timeout": Option("seconds to let it ring", numbers=RING_SECONDS),
     "time_limit": Option("seconds after which Twilio ends the call", numbers=range(10, 86_401)),
     "send_digits": Option("keys pressed after the answer, w to wait", shape=r"[0-9A-D#*wW]{1,32}"),
-    "machine_detection": Option("find out who answers before connecting", ("Enable", "DetectMessageEnd")),
+    "machine_detection": Option("find out who answered; call_status tells", ("Enable", "DetectMessageEnd")),
     "machine_detection_timeout": Option("seconds to find out", numbers=range(3, 60)),
     "machine_detection_speech_threshold": Option("ms of speech of a machine", numbers=range(1000, 6001)),
     "machine_detection_speech_end_threshold": Option("ms of silence that end it", numbers=range(500, 5001)),
@@ -200,7 +200,7 @@ def call_started(call: Call) -> None:
 
 @hookspec
 def call_status(call: Call, event: CallEvent) -> None:
-    """Learn that a leg of the call changed its status.
+    """Learn that a leg changed its status, or who answered (name machine-detection, status what Twilio heard).
 
     When: after the status callback is stored; callbacks may come late, and a repeated one is told once.
     Answer: none.
@@ -214,6 +214,17 @@ def conference_event(call: Call, event: CallEvent) -> None:
     """Learn what happened in the conference: start, end, join, leave, mute, hold.
 
     When: after the conference callback is stored.
+    Answer: none.
+    Several plugins: each is told on its own; one that is slow or fails holds up no other.
+    If it raises: it is told again later, then put on the list of dead letters.
+    """
+
+
+@hookspec
+def recording_ready(call: Call, event: CallEvent) -> None:
+    """Learn that a recording is finished and can be fetched.
+
+    When: after Twilio's recording callback is stored; event.detail holds RecordingSid, RecordingUrl, RecordingDuration.
     Answer: none.
     Several plugins: each is told on its own; one that is slow or fails holds up no other.
     If it raises: it is told again later, then put on the list of dead letters.

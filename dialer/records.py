@@ -270,10 +270,12 @@ def _hooks_told(fact: Fact, before: Call, after: Call) -> list[str]:
     hooks = []
     if fact.name == "call-started":
         hooks.append("call_started")
-    elif fact.event.kind == "leg" and after.legs != before.legs:
+    elif fact.name == "machine-detection" or (fact.event.kind == "leg" and after.legs != before.legs):
         hooks.append("call_status")
     if fact.name.startswith(("participant-", "conference-", "announcement-")):
         hooks.append("conference_event")
+    if fact.name == "recording-completed":
+        hooks.append("recording_ready")
     if after.over and not before.over:
         hooks.append("call_ended")
     return hooks

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from urllib.parse import urlencode
 
 from flask import current_app
 
@@ -18,6 +19,8 @@ STATUS_PATH = "/v1/voice/status"
 JOIN_PATH = "/v1/voice/conference-join"
 FALLBACK_PATH = "/v1/voice/fallback"
 CONFERENCE_STATUS_PATH = "/v1/voice/conference-status"
+RECORDING_PATH = "/v1/voice/recording"
+DETECTION_PATH = "/v1/voice/machine-detection"
 #: Every retry that Twilio offers, and time-outs that leave room for them: its 15 s are for all attempts together, so
 #: that one answer that never comes would use them up by default (Twilio docs, webhook connection overrides).
 OVERRIDES = "#ct=2000&rt=4000&rc=5&rp=all"
@@ -33,9 +36,9 @@ class Service:
     clock: Callable[[], float] = field(default=time.time)
     random_hex: Callable[[int], str] = field(default=secrets.token_hex)
 
-    def url(self, path: str) -> str:
+    def url(self, path: str, **query: str) -> str:
         """Our public URL for Twilio to call, with what it shall do when we fail."""
-        return f"{self.settings.server.public_url}{path}{OVERRIDES}"
+        return f"{self.settings.server.public_url}{path}{'?' if query else ''}{urlencode(query)}{OVERRIDES}"
 
 
 def service() -> Service:

@@ -11,6 +11,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff
 
 
 CONFERENCE_EVENTS = "start end join leave mute hold"
+RECORDING_EVENTS = ("in-progress", "completed", "absent")
 
 
 def clean(text: str) -> str:
@@ -27,12 +28,20 @@ def sentence(text: str, language: str) -> str:
 
 
 def agent_conference(
-    name: str, *, status_callback: str, wait_url: str, time_limit: int, options: Mapping[str, str]
+    name: str,
+    *,
+    status_callback: str,
+    recording_callback: str,
+    wait_url: str,
+    time_limit: int,
+    options: Mapping[str, str],
 ) -> str:
     """Put the agent into the conference; he keeps it open, and its callbacks are configured through him.
 
     Only the first participant's statusCallback counts (Twilio docs, conference), and the agent is the first.
     """
+    events = " ".join(RECORDING_EVENTS)
+    told = {"recording_status_callback": recording_callback, "recording_status_callback_event": events}
     return _conference(
         name,
         time_limit,
@@ -45,6 +54,7 @@ def agent_conference(
             "end_conference_on_exit": "false",
             "status_callback": status_callback,
             "status_callback_event": CONFERENCE_EVENTS,
+            **(told if options.get("record") == "record-from-start" else {}),
         },
     )
 

@@ -7,6 +7,8 @@
       4  POST /v1/voice/conference-join    the customer answered: into the same conference, or sent off politely
       5  POST /v1/voice/conference-status  who came, who left, when it ended
       6  POST /v1/voice/status             how each leg ended
+         POST /v1/voice/machine-detection  who answered, a person or a machine, where a plugin asked for it
+         POST /v1/voice/recording          a recording began, is ready, or came to nothing
          POST /v1/voice/fallback           Twilio could not get or run our TwiML
 
 Each: verify the signature, ask the hooks, let `machine.py` decide, commit once, answer. Nothing waits for the network.
@@ -18,10 +20,20 @@ from dataclasses import replace
 
 from dialer import twiml
 from dialer.calls import Call, Event, agent_gone, new_role, role_of
+from dialer.openapi import webhook
 from dialer.placing import Draft, decide, serves
 from dialer.plugins import PluginSet
 from dialer.records import Fact, add_verdicts, begin, find_call, record
-from dialer.service import CONFERENCE_STATUS_PATH, FALLBACK_PATH, JOIN_PATH, STATUS_PATH, TWIML_PATH, Service
+from dialer.service import (
+    CONFERENCE_STATUS_PATH,
+    DETECTION_PATH,
+    FALLBACK_PATH,
+    JOIN_PATH,
+    RECORDING_PATH,
+    STATUS_PATH,
+    TWIML_PATH,
+    Service,
+)
 from dialer.store import Tx
 from dialer.webhook import Answer, Refused, Webhook, Webhooks
 
@@ -29,6 +41,7 @@ webhooks = Webhooks()
 
 
 @webhooks.post(TWIML_PATH)
+@webhook("CallSid", "Caller", "To", twiml=True)
 def answer_agent(dialer: Service, hook: Webhook) -> Answer:
     """The agent's browser calls: decide, store the call, answer with its conference or a spoken refusal."""
     call_sid, caller = hook.sid(), hook.field("Caller")
@@ -102,6 +115,7 @@ def first_twiml(dialer: Service, draft: Draft) -> str:
     return twiml.agent_conference(
         draft.call.conference,
         status_callback=dialer.url(CONFERENCE_STATUS_PATH),
+        recording_callback=dialer.url(RECORDING_PATH, conference=draft.call.conference),
         wait_url=dialer.settings.calls.wait_url,
         time_limit=draft.call.time_limit,
         options=draft.conference_options,
@@ -109,6 +123,7 @@ def first_twiml(dialer: Service, draft: Draft) -> str:
 
 
 @webhooks.post(CONFERENCE_STATUS_PATH)
+@webhook("StatusCallbackEvent", "ConferenceSid", "FriendlyName")
 def conference_status(dialer: Service, hook: Webhook) -> Answer:
     """Who is in the conference. The agent's join is what lets the customer be dialled."""
     name, conference_sid = hook.field("StatusCallbackEvent"), hook.field("ConferenceSid")
@@ -143,6 +158,7 @@ def conference_event(call: Call, hook: Webhook, name: str, now: float) -> Event:
 
 
 @webhooks.post(STATUS_PATH)
+@webhook("CallSid", "CallStatus", query=["intent"])
 def status(dialer: Service, hook: Webhook) -> Answer:
     """How far one leg got: the agent's (the TwiML App's status callback) or the customer's (our dial request's)."""
     call_sid, leg_status, plugins = hook.sid(), hook.field("CallStatus"), dialer.plugins.current()
@@ -166,6 +182,7 @@ def status(dialer: Service, hook: Webhook) -> Answer:
 
 
 @webhooks.post(JOIN_PATH)
+@webhook("CallSid", query=["intent", "conference"], twiml=True)
 def answer_customer(dialer: Service, hook: Webhook) -> Answer:
     """The customer answered: only the leg we dialled, and only while the agent is there, enters the conference."""
     call_sid, conference, plugins = hook.sid(), hook.query.get("conference", ""), dialer.plugins.current()
@@ -196,7 +213,38 @@ def customer_twiml(dialer: Service, call: Call) -> str:
     )
 
 
+@webhooks.post(DETECTION_PATH)
+def machine_detection(dialer: Service, hook: Webhook) -> Answer:
+    """Who answered the customer's phone. It changes nothing by itself: plugins are told, and may act."""
+    call_sid, answered_by = hook.sid(), hook.field("AnsweredBy")
+    with dialer.store.write() as tx:
+        store_news(dialer, hook, tx, f"detection:{call_sid}", "machine-detection", answered_by)
+    return no_content()
+
+
+@webhooks.post(RECORDING_PATH)
+def recording(dialer: Service, hook: Webhook) -> Answer:
+    """A recording of the customer's leg or of the conference: in-progress, completed (with its URL) or absent."""
+    sid, state = hook.field("RecordingSid"), hook.field("RecordingStatus")
+    with dialer.store.write() as tx:
+        store_news(dialer, hook, tx, f"recording:{sid}:{state}", f"recording-{state}"[:60], state)
+    return no_content()
+
+
+def store_news(dialer: Service, hook: Webhook, tx: Tx, key: str, name: str, status: str) -> None:
+    """Store a fact that is no step of the call; 404 when the call is none of ours."""
+    now, call_sid = dialer.clock(), hook.get("CallSid")
+    call = call_of(tx, hook, call_sid) or find_call(
+        tx, "call_of_conference", conference=hook.query.get("conference", ""), account_sid=hook.account.sid
+    )
+    if call is None:
+        raise Refused(404, "no call of ours has this leg")
+    event = Event("checked", now, role_of(call, call_sid), call_sid, status=status)
+    store_fact(hook, tx, call, Fact(key, name, "webhook", event, hook.form), now, dialer.plugins.current())
+
+
 @webhooks.post(FALLBACK_PATH)
+@webhook("CallSid", query=["intent"], twiml=True)
 def fallback(dialer: Service, hook: Webhook) -> Answer:
     """Twilio could not get or run our TwiML: the error code on record, and a polite sentence.
 

@@ -129,3 +129,13 @@ def make_stage(tmp_path: Path) -> Iterator[Any]:
 def stage(make_stage: Any) -> Stage:
     made: Stage = make_stage()
     return made
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what was measured: each figure that a test recorded by `record_property("figure", ...)`."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    figures = [value for report in reports for name, value in report.user_properties if name == "figure"]
+    if figures:
+        terminalreporter.section("figures")
+        for figure in figures:
+            terminalreporter.write_line(figure)

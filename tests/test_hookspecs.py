@@ -43,6 +43,7 @@ IN_CALL_ORDER = [
     "call_started",
     "call_status",
     "conference_event",
+    "recording_ready",
     "call_ended",
 ]
 

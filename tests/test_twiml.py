@@ -17,7 +17,12 @@ DECLARATION = '<?xml version="1.0" encoding="UTF-8"?><Response>'
 
 def agents(**options: str) -> str:
     return agent_conference(
-        "ws-1", status_callback="https://x.example/cs?a=1&b=2#rc=5", wait_url="", time_limit=60, options=options
+        "ws-1",
+        status_callback="https://x.example/cs?a=1&b=2#rc=5",
+        recording_callback="https://x.example/r",
+        wait_url="",
+        time_limit=60,
+        options=options,
     )
 
 
@@ -94,6 +99,11 @@ def test_any_text_is_well_formed_and_says_what_can_be_said(text: str) -> None:
 @given(st.text(), st.dictionaries(st.sampled_from(["beep", "wait_url", "region"]), st.text()))
 def test_any_name_and_options_are_well_formed(name: str, options: dict[str, str]) -> None:
     text = agent_conference(
-        clean(name), status_callback="https://x.example", wait_url="", time_limit=1, options=options
+        clean(name),
+        status_callback="https://x.example",
+        recording_callback="https://x.example/r",
+        wait_url="",
+        time_limit=1,
+        options=options,
     )
     assert attributes(text)["participantLabel"] == "agent"
