@@ -1,0 +1,1 @@
+"""Long and violent tests of Dialer: `python -m soak`, from a checkout; no part of the package."""
