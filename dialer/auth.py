@@ -13,13 +13,22 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from flask import request
+from flask import current_app, request
 
 from dialer.errors import DialerError
 from dialer.service import Service
 from dialer.store import Row, Tx
 
 SCOPES = ("token", "calls:read", "calls:write")
+#: Of keys of a workspace that ask for it by name: how the installation does.
+ADMIN_SCOPES = ("admin",)
+#: Of keys that belong to no workspace: what concerns all tenants.
+OPERATOR_SCOPES = ("metrics",)
+#: The extension of an application inside a host's that asks the host who is signed in.
+SIGNED_IN = "dialer_signed_in"
+#: What shows that a page of the host's own asks: a page of another site cannot have a browser send it.
+OWN_PAGE = "X-Requested-With"
+READING = ("GET", "HEAD", "OPTIONS")
 _KEY = re.compile(r"dk_([0-9a-f]{12})_([0-9a-f]{40})")
 _IDENTITY = re.compile(r"[A-Za-z0-9_]{1,121}")
 
@@ -50,22 +59,64 @@ class Principal:
     scopes: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who sits at the browser, as a host application knows it: an agent, its workspace, and what it may do here.
+
+    Raises ValueError for a scope that a workspace's key could not have either.
+    """
+
+    identity: str
+    workspace: str
+    scopes: tuple[str, ...] = SCOPES
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.scopes) - {*SCOPES, *ADMIN_SCOPES})
+        if unknown:
+            raise ValueError(f"scope {unknown[0]!r} is not known (scopes: {', '.join((*SCOPES, *ADMIN_SCOPES))})")
+
+
 def authenticate(dialer: Service, scope: str) -> Principal:
-    """The holder of the request's bearer key; raises ApiError with 401, 403 or 429."""
+    """The holder of the request's key or, inside a host application, who is signed in there.
+
+    Raises ApiError with 401, 403 or 429.
+    """
+    asks = _signed_in(dialer, scope) or _holder(dialer, scope)
+    if scope not in asks.scopes:
+        what = "key" if asks.key_id.isalnum() else "sign-in"
+        raise ApiError(403, "scope", f"this {what} lacks the scope {scope}")
+    allowed = TOKENS_A_MINUTE if scope == "token" else REQUESTS_A_MINUTE
+    limit(dialer, f"{scope}:{asks.key_id}", allowed)
+    return asks
+
+
+def _signed_in(dialer: Service, scope: str) -> Principal | None:
+    """Whom the host application knows, if it is one's and no key of ours is shown; raises ApiError 403."""
+    ask: Callable[[], SignedIn | None] | None = current_app.extensions.get(SIGNED_IN)
+    found = ask() if ask and " dk_" not in request.headers.get("Authorization", "") else None
+    if found is None:
+        return None
+    if (scope == "token" or request.method not in READING) and OWN_PAGE not in request.headers:
+        raise ApiError(403, "cross-site", f"send the header {OWN_PAGE}, which a page of another site cannot")
+    with dialer.store.read() as tx:
+        try:
+            require_agent(tx, found.workspace, found.identity)
+        except DialerError as error:
+            raise ApiError(403, "unknown-agent", str(error)) from None
+    return Principal(found.workspace, found.identity, f"session:{found.identity}", frozenset(found.scopes))
+
+
+def _holder(dialer: Service, scope: str) -> Principal:
+    """The holder of the request's bearer key; raises ApiError with 401 or 429."""
     now = dialer.clock()
     scheme, _, shown = request.headers.get("Authorization", "").strip().partition(" ")
     found = _KEY.fullmatch(shown.strip()) if scheme.lower() == "bearer" else None
     with dialer.store.read() as tx:
-        row = tx.one("key", key_id=found[1]) if found else None
+        row = tx.one("operator_key" if scope in OPERATOR_SCOPES else "key", key_id=found[1]) if found else None
     if found is None or row is None or not _good(row, found[2], now):
         limit(dialer, f"wrong:{request.remote_addr}", WRONG_KEYS_A_MINUTE)
         raise ApiError(401, "unauthorized", "send a valid key as 'Authorization: Bearer dk_…' (dialer keys add)")
-    scopes = frozenset(row["scopes"].split())
-    if scope not in scopes:
-        raise ApiError(403, "scope", f"this key lacks the scope {scope}")
-    allowed = TOKENS_A_MINUTE if scope == "token" else REQUESTS_A_MINUTE
-    limit(dialer, f"{scope}:{row['id']}", allowed)
-    return Principal(row["workspace"], row["agent"], row["id"], scopes)
+    return Principal(row["workspace"], row["agent"], row["id"], frozenset(row["scopes"].split()))
 
 
 def limit(dialer: Service, key: str, a_minute: int) -> None:
@@ -117,11 +168,17 @@ def add_key(
     ttl: float | None = None,
     random_hex: Callable[[int], str] = secrets.token_hex,
 ) -> str:
-    """Create a key and give it in full, for the only time; raises DialerError for what does not exist."""
-    unknown = sorted(set(scopes) - set(SCOPES))
+    """Create a key and give it in full, for the only time; raises DialerError for what does not exist.
+
+    Without a workspace it is the operator's, for what concerns all tenants.
+    """
+    known = (*SCOPES, *ADMIN_SCOPES) if workspace else OPERATOR_SCOPES
+    unknown = sorted(set(scopes) - set(known))
     if unknown:
-        raise DialerError(f"scope {unknown[0]!r} is not known (scopes: {', '.join(SCOPES)})")
-    require_workspace(tx, workspace)
+        what = "is not known" if workspace else "needs a workspace"
+        raise DialerError(f"scope {unknown[0]!r} {what} (scopes: {', '.join(known)})")
+    if workspace:
+        require_workspace(tx, workspace)
     if agent:
         require_agent(tx, workspace, agent)
     key_id, secret = random_hex(6), random_hex(20)

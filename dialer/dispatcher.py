@@ -16,7 +16,6 @@ from dialer.errors import DialerError
 from dialer.jobs import Worker
 from dialer.service import Service
 from dialer.store import Row, StoreError
-from dialer.twilio import Carrier
 
 log = logging.getLogger("dialer.dispatcher")
 
@@ -24,7 +23,9 @@ log = logging.getLogger("dialer.dispatcher")
 POLL = 0.05
 SWEEP = 1.0
 #: Seconds between looks at all who talk: within the ten that somebody may be alone when callbacks were lost.
-WATCH = 6.0
+WATCH = 5.0
+#: Seconds from such a look that Twilio did not answer to the next.
+WATCH_AGAIN = 1.0
 #: Jobs at once: our own, and each plugin's deliveries, which never wait for one another.
 CORE_THREADS = 8
 PLUGIN_THREADS = 2
@@ -36,34 +37,29 @@ class Dispatcher:
     """Runs a Worker until it is told to stop, then lets running jobs finish."""
 
     def __init__(self, dialer: Service) -> None:
-        settings = dialer.settings
-
-        @cache
-        def carrier(account_sid: str) -> Carrier:
-            account = settings.account(account_sid)
-            if account is None:
-                raise DialerError(f"account {account_sid} is no longer configured")
-            return Carrier(account, settings.twilio.api_base)
-
         self.dialer = dialer
-        self.worker = Worker(dialer, carrier, Random())
+        self.worker = Worker(dialer, cache(dialer.carrier), Random())
         self.stopping = threading.Event()
         self.pools: dict[str, Pool] = {}
         self._watcher = ThreadPoolExecutor(1)
         self._watch: Future[int] | None = None
+        self._next_watch = 0.0  # like all in `run`, by a clock that nobody sets back
 
     def run(self) -> bool:
         """Work until `stopping` is set; False when a job still hung at the end, and its thread with it."""
-        with self.dialer.store.write() as tx:
-            tx.run("wake_open_calls", now=self.dialer.clock())
-        swept = watched = 0.0  # by a clock that nobody sets back
+        awake = False  # a store that is full may be so when we start, too
+        swept = 0.0
         while not self.stopping.wait(POLL):
             try:
+                if not awake:
+                    self.worker.wake()
+                    awake = True
+                self.worker.mind_clock()
                 if time.monotonic() - swept >= SWEEP:
                     swept = time.monotonic()
                     self.worker.sweep()
-                if time.monotonic() - watched >= WATCH and not self._watching():
-                    watched = time.monotonic()
+                if not self._watching() and time.monotonic() >= self._next_watch:
+                    self._next_watch = time.monotonic() + WATCH
                     self._watch = self._watcher.submit(self.worker.watch)
                 for plugin in self.worker.due():
                     self._fill(plugin)
@@ -81,6 +77,7 @@ class Dispatcher:
             return self._watch is not None
         error, self._watch = self._watch.exception(), None
         if error:
+            self._next_watch = min(self._next_watch, time.monotonic() + WATCH_AGAIN)
             log.warning("could not look at all who talk: %s: %s", type(error).__name__, error)
         return False
 

@@ -87,20 +87,27 @@ class Rung:
 
 
 class Ladder:
-    """Turns events into rungs as they come; what Twilio and Dialer both report of a leg is told once."""
+    """Turns events into rungs as they come; what Twilio and Dialer both report of a leg is told once.
+
+    The order is that in which events were stored. When the machine's clock was set amid the call, the seconds go on.
+    """
 
     def __init__(self, call: Json) -> None:
         self.call = call
         self._told: set[tuple[str, str]] = set()
+        self._stepped = 0.0
 
     def rungs(self, events: Iterable[Json]) -> Iterator[Rung]:
         """The rungs of these events (as the REST API gives them), later ones of the same call in a later turn."""
         start = _seconds(self.call["requestedAt"])
         for event in events:
             who, text = self._words(event)
+            if event["name"] == "clock-set":
+                self._stepped += float(event["detail"].get("step", 0.0))
             if text:
+                seconds = _seconds(event["receivedAt"]) - self._stepped - start
                 # One line, free of control characters: a browser may have sent anything as its number.
-                yield Rung(round(max(0.0, _seconds(event["receivedAt"]) - start), 3), who, one_line(text))
+                yield Rung(round(max(0.0, seconds), 3), who, one_line(text))
 
     def _words(self, event: Json) -> tuple[str, str]:
         name: str = event["name"]
@@ -112,6 +119,9 @@ class Ladder:
             return _who(event), self._leg(event)
         if name.startswith("participant-"):
             return _who(event), self._participant(event)
+        if name == "clock-set":
+            step = float(event["detail"].get("step", 0.0))
+            return "Dialer", f"sees its clock set {'forward' if step > 0 else 'back'} by {abs(step):.0f} s, and goes on"
         return OTHER_TEXTS.get(name, (_who(event), name.replace("-", " ")))
 
     def _started(self) -> str:
@@ -131,17 +141,24 @@ class Ladder:
 
     def _leg(self, event: Json) -> str:
         role, status = event["role"], event["status"]
-        if (event["callSid"], status) in self._told:
+        if self._repeats(event["callSid"], status):
             return ""
-        self._told.add((event["callSid"], status))
         text = LEG_TEXTS.get((role, status), f"{role} leg: {status}")
         if (role, status) == ("customer", "failed") and self.call["answeredAt"]:
             text = "the connection to the customer is lost"
         code = event["detail"].get("SipResponseCode", "")
         return f"{text} (SIP {code})" if code not in ("", "200", "487") else text
 
+    def _repeats(self, call_sid: str, what: str) -> bool:
+        """Whether this was told of the leg before."""
+        told = (call_sid, what) in self._told
+        self._told.add((call_sid, what))
+        return told
+
     def _participant(self, event: Json) -> str:
         name, role = str(event["name"]), event["role"]
+        if name in ("participant-join", "participant-leave") and self._repeats(event["callSid"], name):
+            return ""
         if name == "participant-join":
             return "is in the conference, and waits" if role == "agent" else "is in the conference: they can talk"
         if name == "participant-leave":

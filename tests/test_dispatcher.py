@@ -61,7 +61,7 @@ class Office:
     def results(self) -> list[str]:
         with self.dialer.store.read() as tx:
             rows = tx.all("jobs_of_call", call_id=self.call.id, workspace=self.call.workspace)
-        return [row["result"] for row in rows if row["kind"] == "deliver"]
+        return [row["result"].partition(" in ")[0] for row in rows if row["kind"] == "deliver"]
 
     def stop(self) -> None:
         self.listener.go.set()
@@ -153,13 +153,17 @@ def test_a_plugin_that_hangs_keeps_its_own_deliveries_only(stage: Any) -> None:
     office.stop()
 
 
-def test_a_store_that_fails_for_a_while_is_outlived(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("work", ["due", "wake"], ids=["at work", "at the start"])
+def test_a_store_that_fails_for_a_while_is_outlived(
+    work: str, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
     failed = threading.Semaphore(0)
+
     def fails(**_: Any) -> list[Any]:
         failed.release()
         raise StoreError("store dialer.db: database is locked")
 
-    monkeypatch.setattr(type(office.dispatcher.worker), "due", lambda self: fails())
+    monkeypatch.setattr(type(office.dispatcher.worker), work, lambda self: fails())
     office.thread.start()
     assert failed.acquire(timeout=20)
     monkeypatch.undo()
