@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-import math
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from dialer import schemas
 from dialer.auth import ApiError, Principal, authenticate, require_agent
-from dialer.calls import Call, Event
+from dialer.calls import Call
 from dialer.errors import ConfigError, DialerError
 from dialer.logs import log_line
-from dialer.records import Fact, find_call, record
+from dialer.openapi import Operation, describe, description
+from dialer.records import find_call
 from dialer.service import service
 from dialer.store import Row, StoreError
 from dialer.twilio import browser_token
@@ -30,6 +32,16 @@ DEVICE_OPTIONS = {"codecPreferences": ["opus", "pcmu"], "closeProtection": True}
 
 
 @blueprint.route("/voice/token", methods=["GET", "POST"])
+@describe(
+    Operation(
+        "Tokens",
+        {200: schemas.TOKEN},
+        scope="token",
+        query=schemas.TOKEN_FIELDS,
+        body=schemas.TOKEN_FIELDS,
+        errors=(400, 413),
+    )
+)
 def token() -> Response:
     """A token for the Voice SDK: `{token, identity, workspace, expiresAt, deviceOptions}`; at most an hour."""
     dialer = service()
@@ -56,6 +68,7 @@ def token() -> Response:
 
 
 @blueprint.get("/calls")
+@describe(Operation("Calls", {200: schemas.CALLS}, scope="calls:read", query=schemas.CALL_FILTERS, errors=(400,)))
 def list_calls() -> Response:
     """The newest calls: `{calls: […], before}`; `?status=`, `?limit=` (100 at most), `?before=` to page on."""
     dialer = service()
@@ -78,6 +91,7 @@ def list_calls() -> Response:
 
 
 @blueprint.get("/calls/<call_id>")
+@describe(Operation("Calls", {200: schemas.CALL}, scope="calls:read", errors=(404,)))
 def show_call(call_id: str) -> Response:
     """One call, with its legs."""
     call, _ = own_call(call_id, "calls:read")
@@ -85,6 +99,9 @@ def show_call(call_id: str) -> Response:
 
 
 @blueprint.get("/calls/<call_id>/events")
+@describe(
+    Operation("Calls", {200: schemas.EVENTS}, scope="calls:read", query=schemas.EVENT_FILTERS, errors=(400, 404))
+)
 def call_events(call_id: str) -> Response:
     """What happened to a call, in the order in which it was stored: `{events: […]}`; `?after=` the last id seen."""
     call, _ = own_call(call_id, "calls:read")
@@ -94,20 +111,11 @@ def call_events(call_id: str) -> Response:
     return jsonify(events=[event_json(row) for row in rows])
 
 
-@blueprint.post("/calls/<call_id>/hangup")
-def hang_up(call_id: str) -> Response:
-    """End a call for everybody. Repeating it is safe; 409 when it has ended already."""
-    call, principal = own_call(call_id, "calls:write")
-    dialer = service()
-    plugins = dialer.plugins.current()
-    with dialer.store.write() as tx:
-        current, now = find_call(tx, "call", call_id=call.id, workspace=call.workspace) or call, dialer.clock()
-        if current.over:
-            raise ApiError(409, "ended", f"the call has ended: {current.status}")
-        event = Event("hang-up", now, by="agent" if principal.agent else "system")
-        fact = Fact(f"hang-up:{call.id}", "hang-up-requested", "api", event, {"key": principal.key_id})
-        after = record(tx, current, fact, now=now, plugins=plugins)
-    return jsonify(call_json(after or current))
+@blueprint.get("/openapi.json")
+@describe(Operation("Health", {200: {"type": "object"}}))
+def openapi() -> Response:
+    """This description."""
+    return jsonify(description(current_app, service().settings.server.public_url))
 
 
 def own_call(call_id: str, scope: str) -> tuple[Call, Principal]:
@@ -208,12 +216,21 @@ def never_cache(response: Response) -> Response:
 
 def _fields() -> Mapping[str, str]:
     """The request's fields, however they came: query, form or a JSON object."""
-    if not request.is_json or not request.content_length:
+    try:
+        request.query_string.decode()
+    except UnicodeDecodeError:
+        raise ApiError(400, "bad-field", "the query is not UTF-8: escape its bytes with %") from None
+    if not (request.is_json and request.get_data()):
         return request.values
-    body = request.get_json(silent=True)
-    if not isinstance(body, dict):
-        raise ApiError(400, "bad-field", "the body must be a JSON object")
-    return {**request.args, **{name: str(value) for name, value in body.items()}}
+    try:
+        body = request.get_json(silent=True)
+        given = {name: str(value) for name, value in body.items()} if isinstance(body, dict) else None
+        json.dumps(given, ensure_ascii=False).encode()
+    except (RecursionError, UnicodeEncodeError):  # nested too deeply; half a character, which no store takes
+        given = None
+    if given is None:
+        raise ApiError(400, "bad-field", "the body must be a JSON object of plain values")
+    return {**request.args, **given}
 
 
 def _number(name: str, default: int, *, lowest: int, highest: int) -> int:
@@ -229,14 +246,10 @@ def _cursor(text: str | None) -> tuple[float, str]:
     """Where a page starts: the time and id of the last call of the page before."""
     if text is None:
         return 1e12, ""
-    seconds, _, call_id = text.partition("~")
-    try:
-        at = float(seconds)
-    except ValueError:
-        at = math.nan
-    if not math.isfinite(at) or not call_id:
+    if not re.fullmatch(schemas.CURSOR, text, re.ASCII):
         raise ApiError(400, "bad-field", "field before must be what an earlier answer gave as before")
-    return at, call_id
+    seconds, _, call_id = text.partition("~")
+    return float(seconds), call_id
 
 
 def _iso(at: float | None) -> str | None:

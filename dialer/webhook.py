@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import update_wrapper
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
@@ -19,6 +20,7 @@ from urllib.parse import parse_qsl
 from flask import Blueprint, Flask, Response, request
 
 from dialer.logs import log_line
+from dialer.metrics import count_refusal, count_webhook
 from dialer.service import Service, service
 from dialer.settings import Account
 from dialer.signature import parse_form, verify
@@ -27,6 +29,8 @@ from dialer.store import StoreError
 log = logging.getLogger("dialer.voice")
 
 MAX_BODY = 64 * 1024
+#: In the environment of an application inside a host's: what stands behind the prefix, as it came over the wire.
+INNER_URI = "dialer.inner_uri"
 _SID = re.compile(r"CA[0-9a-f]{32}")
 
 
@@ -85,7 +89,8 @@ class Webhook:
         """
         try:
             at = parsedate_to_datetime(self.form["Timestamp"]).timestamp()
-            return at + int(self.form.get("SequenceNumber") or 0) * 1e-6
+            at += int(self.form.get("SequenceNumber") or 0) * 1e-6
+            return at if 0 <= at < 1e11 else now  # beyond, no calendar could show it
         except (KeyError, ValueError, TypeError, OverflowError):
             return now
 
@@ -107,8 +112,9 @@ def answer(path: str, view: View, dialer: Service, environ: Environ) -> Answer:
     except StoreError as error:
         given = plain(500, "the store is not available, try again")
         notes = {**notes, "outcome": "refused 500", "reason": str(error)}
-    level = logging.INFO if given.status < 400 else logging.WARNING
-    log_line(log, level, f"webhook {path}", notes, time.perf_counter() - started)
+    level, seconds = logging.INFO if given.status < 400 else logging.WARNING, time.perf_counter() - started
+    log_line(log, level, f"webhook {path}", notes, seconds)
+    count_webhook(path, given.status, seconds)
     return given
 
 
@@ -140,7 +146,7 @@ def _flask_view(path: str, view: View) -> Callable[[], Response]:
         given = answer(path, view, service(), request.environ)
         return Response(given.body, given.status, content_type=given.content_type)
 
-    return flask_view
+    return update_wrapper(flask_view, view)
 
 
 class FastLane:
@@ -152,14 +158,16 @@ class FastLane:
         self.rest = app.wsgi_app
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
+        path = environ.get("PATH_INFO", "")
         view = self.views.get(path)
-        if view is None or environ["REQUEST_METHOD"] != "POST" or environ.get("SCRIPT_NAME"):
+        elsewhere = environ.get("SCRIPT_NAME") and INNER_URI not in environ
+        if view is None or environ["REQUEST_METHOD"] != "POST" or elsewhere:
             return self.rest(environ, start_response)
         try:
             given = answer(path, view, self.dialer, environ)
         except Exception:
             log.exception("webhook %s failed", path)
+            count_webhook(path, 500, 0.0)
             given = plain(500, "something went wrong, try again")
         body = given.body.encode()
         headers = [("Content-Type", given.content_type), ("Content-Length", str(len(body)))] if body else []
@@ -173,6 +181,7 @@ def receive(dialer: Service, environ: Environ) -> Webhook:
     try:
         form = parse_form(body)
     except ValueError as error:
+        count_refusal("not a form")
         raise Refused(403, f"the body is not form data: {error}") from None
     fields = dict(form)
     account = _account(dialer, fields.get("AccountSid", ""))
@@ -186,6 +195,7 @@ def receive(dialer: Service, environ: Environ) -> Webhook:
         form=form,
     )
     if not verdict.ok:
+        count_refusal(verdict.reason)
         raise Refused(403, f"{verdict.reason} (hashed {verdict.url})")
     if len(fields) < len(form):
         _refuse_repeats(form)
@@ -204,6 +214,7 @@ def _account(dialer: Service, named: str) -> Account:
     accounts = dialer.settings.accounts
     account = dialer.settings.account(named) if named else next(iter(accounts), None)
     if account is None:
+        count_refusal("unknown account")
         raise Refused(403, "field AccountSid names no account of ours")
     return account
 
@@ -217,7 +228,10 @@ def _read_body(environ: Environ) -> bytes:
         raise Refused(413, f"the body is over {MAX_BODY // 1024} kB")
     if not length and environ.get("wsgi.input_terminated"):  # sent in chunks: the server knows where it ends
         length = MAX_BODY + 1
-    body: bytes = environ["wsgi.input"].read(length) if length > 0 else b""
+    try:
+        body: bytes = environ["wsgi.input"].read(length) if length > 0 else b""
+    except OSError:  # also what gunicorn raises for chunks that are none
+        raise Refused(400, "the body broke off") from None
     if len(body) > MAX_BODY:
         raise Refused(413, f"the body is over {MAX_BODY // 1024} kB")
     return body
@@ -228,6 +242,8 @@ def _raw_uri(environ: Environ, public_url: str) -> str:
 
     An application mounted under a prefix has the prefix in its public URL.
     """
+    if INNER_URI in environ:
+        return str(environ[INNER_URI])
     raw = str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "")
     prefix = str(environ.get("SCRIPT_NAME", ""))
     if raw:
