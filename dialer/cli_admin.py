@@ -172,13 +172,17 @@ def keys() -> None:
 
 
 @keys.command("add")
-@OF
+@click.option("--workspace", default="", help="The workspace it belongs to.  [default: the operator's, with metrics]")
 @click.option("--agent", default="", help="Only for this agent.  [default: for any agent of the workspace]")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(auth.SCOPES), help="Only for this.  [default: all]")
+@click.option("--scope", "scopes", multiple=True,
+              type=click.Choice((*auth.SCOPES, *auth.ADMIN_SCOPES, *auth.OPERATOR_SCOPES)),
+              help="Only for this.  [default: all of a workspace's but admin]")  # fmt: skip
 @click.option("--days", type=click.FloatRange(0, min_open=True), help="Good for so long.  [default: until revoked]")
 @json_option
 def add_key(workspace: str, agent: str, scopes: tuple[str, ...], days: float | None, as_json: bool) -> None:
     """Make a key and show it, for the only time."""
+    if not workspace and (agent or not scopes):
+        raise click.UsageError("name the --workspace (only a key with --scope metrics alone needs none)")
     ttl = None if days is None else days * 86_400
     with opened(config.load()) as store, store.write() as tx:
         key = auth.add_key(tx, workspace, agent, scopes or auth.SCOPES, now=time.time(), ttl=ttl)

@@ -18,8 +18,10 @@ from dialer.errors import ConfigError, DialerError
 from dialer.following import Follower, connect, require_server
 from dialer.ladder import Ladder, Rung, outcome
 from dialer.loopback import NotReachable, ask
+from dialer.plugin_story import plugin_story
 from dialer.printing import json_option, moment, print_json, print_table
 from dialer.records import load as load_call
+from dialer.repairs import repairs
 from dialer.store import Store
 from dialer.tables import one_line
 
@@ -29,7 +31,7 @@ SETTLES = 60.0
 HEADER = ("id", "workspace", "agent", "to", "from", "requestedAt", "answeredAt", "endedAt", "conference", "plugins")
 SECTIONS = (
     ("every event", "events", ("id", "receivedAt", "name", "source", "role", "status", "callSid")),
-    ("what plugins said", "verdicts", ("plugin", "hook", "answer", "milliseconds", "error")),
+    ("every answer of a plugin", "verdicts", ("plugin", "hook", "answer", "milliseconds", "error")),
     ("what was done", "jobs", ("kind", "plugin", "call_sid", "status", "attempts", "result", "run_at", "done_at")),
     ("dial requests", "dials", ("id", "state", "attempts", "sent_at", "error")),
 )
@@ -54,7 +56,7 @@ def call(ctx: click.Context, number: str, agent: str, workspace: str, talk: floa
         raise NotReachable("Dialer was never started here: start it with dialer run")
     if not settings.simulated:
         raise ConfigError("real calls start in a browser: this is for dialer run without a Twilio account")
-    server, simulator = demo.base_url(*demo.split_bind(settings.server.bind)), settings.twilio.api_base
+    server, simulator = settings.server.public_url, settings.twilio.api_base
     require_server(server, simulator)
     with opened(settings) as store, short_lived_key(store, workspace, agent) as key:
         leg = connect(server, simulator, key, {"To": number, "workspaceId": workspace}, talk)
@@ -161,6 +163,7 @@ def read_record(store: Store, call_id: str) -> dict[str, Any]:
             "call": shown,
             "outcome": outcome(shown),
             "ladder": [rung.as_json() for rung in Ladder(shown).rungs(events)],
+            "repairs": repairs(events),
             "events": events,
             "verdicts": [dict(row) for row in tx.all("verdicts_of_call", **of_call)],
             "jobs": [dict(row) for row in tx.all("jobs_of_call", **of_call)],
@@ -180,6 +183,12 @@ def print_record(record: dict[str, Any]) -> None:
         print_rung(Rung(**rung))
     section("legs")
     print_table(("role", "status", "CallSid"), ((leg["role"], leg["status"], leg["callSid"]) for leg in one["legs"]))
+    section("what plugins said")
+    for sentence in plugin_story(record["verdicts"], record["jobs"]) or ["nothing"]:
+        click.echo(one_line(sentence))
+    section("what Dialer learned by asking")
+    for repair in record["repairs"] or [{"at": "", "text": "nothing"}]:
+        click.echo(f"{repair['at'][11:19]} {one_line(repair['text'])}".strip())
     for title, name, columns in SECTIONS:
         section(title)
         if not record[name]:

@@ -64,12 +64,10 @@ def run(workers: int, threads: int) -> None:
 
 
 def require_plugins(settings: Settings) -> None:
-    """Refuse to start with a plugin that cannot be used; raises ConfigError."""
-    from dialer.plugins import check
+    """Refuse to start with a plugin that cannot be used, unless it is set aside by now; raises ConfigError."""
+    from dialer.starting import start
 
-    faults = check(settings)
-    if faults:
-        raise ConfigError(faults[0] + (f" (and {len(faults) - 1} more: run dialer check)" if faults[1:] else ""))
+    start(settings)
 
 
 def children(settings: Settings, server: socket.socket, workers: int, threads: int, simulated: bool) -> list[Child]:
@@ -184,11 +182,13 @@ def worker() -> None:
     """Run one dispatcher: it dials, hangs up and tells the plugins. One per database; `dialer run` starts its own."""
     from dialer.app import create_service
     from dialer.dispatcher import Dispatcher, only_one
+    from dialer.metrics import share
 
     dialer = create_service()
     if not dialer.settings.accounts:
         raise ConfigError("there is no Twilio account: set TWILIO_ACCOUNT_SID and the rest, or use dialer run")
     lock = only_one(dialer.settings.instance / "dispatcher.lock")
+    share(dialer.settings.instance)
     dispatcher = Dispatcher(dialer)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: dispatcher.stopping.set())

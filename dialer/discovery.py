@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
 
 from dialer import hookspecs
+from dialer.host import Host
 from dialer.settings import Settings
-from dialer.tables import Source, read, unknown
+from dialer.starts import HANGS, IMPORT_SECONDS, Starts
+from dialer.tables import Source, lent_fields, read, unknown
 
 GROUP = "dialer.plugins"
-HOOKS = (*hookspecs.ASKED, *hookspecs.GATHERED, *hookspecs.TOLD)
+HOOKS = (*hookspecs.ASKED, *hookspecs.GATHERED, *hookspecs.TOLD, *hookspecs.SET_UP)
 BUDGET, MOST = 0.25, 5.0
 
 
@@ -47,30 +51,85 @@ def brought_by(entry_point: EntryPoint) -> str:
     return f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else "nobody known"
 
 
-def set_up(settings: Settings) -> tuple[list[Plugin], list[str]]:
-    """Every listed plugin in the list's order, and every fault. Only what is listed is imported."""
-    names = settings.plugins.enabled
+@dataclass(frozen=True)
+class Fault:
+    """One line for the admin; `plugin` is the one whose own code is at fault, and not what was written about it."""
+
+    text: str
+    plugin: str = ""
+
+
+@dataclass
+class Found:
+    """Every listed plugin that can be used, in the list's order; what workspaces have instead; and every fault."""
+
+    plugins: list[Plugin] = field(default_factory=list)
+    differing: dict[str, dict[str, Plugin]] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def set_up(settings: Settings, starts: Starts | None = None) -> Found:
+    """Import and make the plugins that are listed, and no others; what breaks on the way is told, never raised."""
+    names, found = settings.plugins.enabled, Found()
     if not names:
-        return [], []
-    source, tables, there = settings.source, settings.plugin_tables, installed()
-    plugins: list[Plugin] = []
-    faults = [
-        source.fault(f"plugins.{name}", "", unknown(name, there, "plugin"))
-        for name in tables
-        if name not in there and name not in names
-    ]
+        return found
+    there = installed()
+    found.faults += _strangers(settings, there)
     for name in names:
-        try:
-            entry_point = _only(name, there)
-            target = _load(entry_point)
-        except ValueError as error:
-            faults.append(source.fault("plugins", "enabled", str(error)))
-            continue
-        instance, found = _make(name, target, tables.get(name, {}), source)
-        faults += found
-        if not found:
-            plugins.append(Plugin(name, entry_point.dist.version if entry_point.dist else "", instance))
-    return plugins, faults
+        _set_up_one(found, settings, starts, name, there)
+    return found
+
+
+def _set_up_one(
+    found: Found, settings: Settings, starts: Starts | None, name: str, there: Mapping[str, list[EntryPoint]]
+) -> None:
+    source = settings.source
+    if starts and name in starts.given_up:
+        found.faults.append(Fault(starts.given_up[name], name))
+        return
+    try:
+        entry_point = _only(name, there)
+    except ValueError as error:
+        gone = name if starts and starts.has_worked(name) else ""
+        found.faults.append(Fault(source.fault("plugins", "enabled", str(error)), gone))
+        return
+    try:
+        target = _load(entry_point, starts)
+    except ValueError as error:
+        fault = Fault(source.fault("plugins", "enabled", str(error)), name)
+        found.faults.append(fault)
+        if starts and HANGS in fault.text:  # not once more in the same start
+            starts.given_up[name] = fault.text
+            starts.deaths.setdefault(name, fault.text[fault.text.index(HANGS) :].partition(";")[0])
+        return
+    version, host = entry_point.dist.version if entry_point.dist else "", Host(name)
+    table, section = settings.plugin_tables.get(name, {}), f"plugins.{name}"
+    instance, faults = make(name, target, table, source, section, host)
+    found.faults += faults
+    if faults:
+        return
+    found.plugins.append(Plugin(name, version, instance))
+    for workspace, tables in settings.workspace_tables.items():
+        if name in tables:
+            section = f"workspaces.{workspace}.plugins.{name}"
+            instance, faults = make(name, target, {**table, **tables[name]}, source, section, host)
+            found.faults += faults
+            found.differing.setdefault(workspace, {})[name] = Plugin(name, version, instance)
+
+
+def _strangers(settings: Settings, there: Mapping[str, list[EntryPoint]]) -> Iterator[Fault]:
+    """Names that are no plugin's. One that is only off may be named: its settings wait for it."""
+    known, source = {*there, *settings.plugins.enabled}, settings.source
+    for name in settings.plugin_tables.keys() - known:
+        yield Fault(source.fault(f"plugins.{name}", "", unknown(name, there, "plugin")))
+    for workspace, tables in settings.workspace_tables.items():
+        section = f"workspaces.{workspace}.plugins"
+        for name in tables.keys() - known:
+            yield Fault(source.fault(f"{section}.{name}", "", unknown(name, settings.plugins.enabled, "plugin")))
+        for name in settings.workspace_plugins[workspace].disabled:
+            if name not in known:
+                why = f"{name}: {unknown(name, settings.plugins.enabled, 'plugin')}"
+                yield Fault(source.fault(section, "disabled", why))
 
 
 def register(plugins: Sequence[Plugin]) -> tuple[pluggy.PluginManager, list[tuple[str, str]]]:
@@ -104,37 +163,62 @@ def _only(name: str, there: Mapping[str, list[EntryPoint]]) -> EntryPoint:
     return found[0]
 
 
-def _load(entry_point: EntryPoint) -> Any:
-    try:
-        return entry_point.load()
-    except (Exception, SystemExit) as error:
-        raise ValueError(
-            f"{entry_point.name} ({brought_by(entry_point)}) cannot be imported:"
-            f" {type(error).__name__}: {error}; mend it or take it off the list"
-        ) from error
+def _load(entry_point: EntryPoint, starts: Starts | None) -> Any:
+    """What the entry point names; raises ValueError. An import that hangs is waited for no longer than it is worth."""
+    name, whose = entry_point.name, f"{entry_point.name} ({brought_by(entry_point)})"
+    reason = starts.refuses(name) if starts else ""
+    with starts.importing(name) if starts and not reason else nullcontext():
+        loaded, told = (None, reason) if reason else _within(IMPORT_SECONDS, entry_point.load)
+    if told:
+        raise ValueError(f"{whose} cannot be imported: {told}; mend it or take it off the list")
+    return loaded
 
 
-def _make(name: str, target: Any, table: Mapping[str, Any], source: Source) -> tuple[object, list[str]]:
+def _within(seconds: float, function: Callable[[], Any]) -> tuple[Any, str]:
+    """What the function gives, or why it gave nothing in so many seconds."""
+    outcome: list[tuple[Any, str]] = []
+
+    def run() -> None:
+        try:
+            outcome.append((function(), ""))
+        except BaseException as error:
+            outcome.append((None, f"{type(error).__name__}: {error}"))
+
+    thread = threading.Thread(target=run, name="plugin-import", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return outcome[0] if outcome else (None, f"{HANGS} {seconds:g} s")
+
+
+def make(
+    name: str, target: Any, table: Mapping[str, Any], source: Source, section: str, host: Host
+) -> tuple[object, list[Fault]]:
     """The plugin's object with its settings, and every fault in them."""
-    section, fields = f"plugins.{name}", _fields(target)
+    own = isinstance(target, type) and dataclasses.is_dataclass(target)
+    fields = {one.name for one in dataclasses.fields(target) if one.init} if own else set()
     try:
-        if not fields:
+        lent = dict.fromkeys(lent_fields(target), host) if own else {}
+        if fields <= lent.keys():
             faults = [source.fault(section, key, f"{name} has no settings") for key in table]
-            return (target() if isinstance(target, type) else target), faults
+            return (target(**lent) if isinstance(target, type) else target), [Fault(text) for text in faults]
         values, faults = read(target, table, source, section)
-        return (None, faults) if faults else (target(**values), [])
-    except (Exception, SystemExit) as error:  # whatever its own checks raise
-        text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        key, _, rest = text.partition(" ")
+        return (None if faults else target(**values, **lent)), [Fault(text) for text in faults]
+    except ValueError as error:  # its own checks of its settings
+        key, _, rest = str(error).partition(" ")
         named = key.rstrip(":") in fields
-        return None, [source.fault(section, key.rstrip(":") if named else "", rest if named else text)]
+        text = source.fault(section, key.rstrip(":") if named else "", rest if named else str(error))
+        return None, [Fault(text)]
+    except (Exception, SystemExit) as error:
+        return None, [Fault(source.fault(section, "", f"{type(error).__name__}: {error}"), name)]
 
 
-def _fields(target: Any) -> set[str]:
-    """The names of a plugin class's settings; none for what is no dataclass."""
-    if not (isinstance(target, type) and dataclasses.is_dataclass(target)):
-        return set()
-    return {one.name for one in dataclasses.fields(target) if one.init}
+def hosts_of(instance: object) -> list[Host]:
+    """What a plugin's object has been lent."""
+    if dataclasses.is_dataclass(instance):
+        values = [getattr(instance, one.name, None) for one in dataclasses.fields(instance)]
+    else:
+        values = list(getattr(instance, "__dict__", {}).values())
+    return [value for value in values if isinstance(value, Host)]
 
 
 def _faults_of(manager: pluggy.PluginManager, plugin: Plugin) -> Iterator[str]:

@@ -11,20 +11,26 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from dialer.calls import Call
 from dialer.numbers import E164
 
+if TYPE_CHECKING:
+    from click import Command
+    from flask import Blueprint
+
 hookspec = pluggy.HookspecMarker("dialer")
 hookimpl = pluggy.HookimplMarker("dialer")
 
 #: Hooks by the way they are called: the first answer counts, all answers count, no answer is wanted.
-ASKED = ("choose_caller_id", "name_conference", "route_call")
+ASKED = ("choose_caller_id", "name_conference", "route_call", "handle_unanswered")
 GATHERED = ("validate_call", "dial_options", "conference_options")
 TOLD = ("call_started", "call_status", "conference_event", "recording_ready", "call_ended")
+#: Hooks that are asked once, when a process starts.
+SET_UP = ("register_blueprint", "register_commands")
 #: Hooks that refuse the call when a plugin fails; the others go on without its answer.
 FAILS_CLOSED = ("validate_call",)
 
@@ -47,11 +53,31 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """No objection to a call, and a text (up to 1000 characters) that stands on its record as evidence."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """The number to dial in place of the one asked for (E.164), and for how many seconds to let it ring."""
 
     to: str
     ring_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """What follows when nobody answered: a sentence for the agent, or another number to dial (E.164).
+
+    `ring_seconds` is for that number; `stay_seconds` (0 to 600) is how long the agent stays before the sentence.
+    """
+
+    sentence: str = ""
+    try_number: str = ""
+    ring_seconds: int | None = None
+    stay_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +130,10 @@ DIAL_OPTIONS: Mapping[str, Option] = {
     "recording_channels": Option("both voices in one channel, or apart", ("mono", "dual")),
     "recording_track": Option("whose voice", ("inbound", "outbound", "both")),
     "trim": _TRIM,
+    "announcement": Option(
+        "a sentence, or the https URL of a sound, for the customer alone before he is joined; `record` begins after it",
+        shape=r"[^\x00-\x1f\x7f]{1,500}",
+    ),
     "call_reason": Option("shown by phones that can", shape=r"[^\r\n]{1,50}"),
 }
 
@@ -122,11 +152,11 @@ CONFERENCE_OPTIONS: Mapping[str, Option] = {
 
 
 @hookspec
-def validate_call(call: Call) -> Refusal | None:
+def validate_call(call: Call) -> Refusal | Remark | None:
     """Refuse a call before it is dialled.
 
     When: after Twilio's signature, the agent and the number are checked, before anything is stored.
-    Answer: a Refusal, or None to let the call through. An empty rule becomes the plugin's name.
+    Answer: a Refusal; None to let the call through, or a Remark to say why. An empty rule becomes the plugin's name.
     Several plugins: all are asked; one Refusal is enough, and the first one is spoken.
     If it raises: the call is refused with the rule plugin-error:<name>.
     """
@@ -136,7 +166,7 @@ def validate_call(call: Call) -> Refusal | None:
 def choose_caller_id(call: Call) -> str | None:
     """Choose the number that the customer sees.
 
-    When: after validate_call, before the conference is named; call.from_ is the number the agent asked for.
+    When: after validate_call, before the conference is named; call.from_ is the number the agent asked for, if the workspace owns it.
     Answer: a number in E.164 that belongs to the workspace, or None to leave it.
     Several plugins: asked in order; the first answer counts.
     If it raises: no answer.
@@ -183,6 +213,17 @@ def conference_options(call: Call) -> ConferenceOptions | None:
     When: after dial_options, just before the answer to Twilio is written.
     Answer: a dict of the names and values under "Conference options", or None.
     Several plugins: all are asked; for an option that two of them set, the earlier plugin wins.
+    If it raises: no answer.
+    """
+
+
+@hookspec(firstresult=True)
+def handle_unanswered(call: Call) -> Unanswered | None:
+    """Say what follows when the customer's phone is busy, not answered or not reached.
+
+    When: after the leg's final status is stored, while the agent waits; by the dispatcher, within 4 seconds.
+    Answer: an Unanswered, or None to end the call with the usual sentence.
+    Several plugins: asked in order; the first answer counts.
     If it raises: no answer.
     """
 
@@ -242,12 +283,39 @@ def call_ended(call: Call) -> None:
     """
 
 
+@hookspec
+def register_blueprint() -> Blueprint | None:
+    """Bring pages or endpoints of the plugin's own, served under /plugins/<name>/ while it is on.
+
+    When: as a web process starts; a plugin that is switched on later has its routes after the next restart.
+    Answer: a flask.Blueprint, or None. Its views need a key of the workspace, except those marked `dialer.public`.
+    Several plugins: each has its own.
+    If it raises: the plugin has no routes, and all else goes on.
+    """
+
+
+@hookspec
+def register_commands() -> Command | None:
+    """Bring a command or a group of them, run as `dialer <name> ...`.
+
+    When: as that command is run, or `dialer --help`.
+    Answer: a click.Command or click.Group, or None.
+    Several plugins: each has its own; a command of Dialer's own wins over a plugin's of that name.
+    If it raises: the command line says so and goes on without it.
+    """
+
+
 def plain(answer: Any) -> Any:
     """The answer without the plugin's own classes, whose code would run again wherever the answer is used."""
     if isinstance(answer, Refusal):
         return Refusal(plain(answer.reason), plain(answer.rule))
+    if isinstance(answer, Remark):
+        return Remark(plain(answer.text))
     if isinstance(answer, Route):
-        return Route(plain(answer.to), answer.ring_seconds)
+        ring = answer.ring_seconds
+        return Route(plain(answer.to), int.__int__(ring) if isinstance(ring, int) and ring is not True else ring)
+    if isinstance(answer, Unanswered):
+        return Unanswered(plain(answer.sentence), plain(answer.try_number), answer.ring_seconds, answer.stay_seconds)
     if isinstance(answer, dict):
         return {plain(name): plain(value) for name, value in answer.items()}
     return str.__str__(answer) if isinstance(answer, str) else answer
@@ -259,6 +327,8 @@ def answer_fault(hook: str, answer: object) -> str:
         return _fault_of_refusal(answer)
     if hook == "route_call":
         return _fault_of_route(answer)
+    if hook == "handle_unanswered":
+        return _fault_of_unanswered(answer)
     if hook in ("dial_options", "conference_options"):
         return _fault_of_options(DIAL_OPTIONS if hook == "dial_options" else CONFERENCE_OPTIONS, answer)
     caller_id = hook == "choose_caller_id"
@@ -268,8 +338,11 @@ def answer_fault(hook: str, answer: object) -> str:
 
 
 def _fault_of_refusal(answer: object) -> str:
+    if isinstance(answer, Remark):
+        text = answer.text
+        return _fault_of_text(text, TEXT_LENGTH) if isinstance(text, str) else f"{answer!r:.80} needs a text"
     if not isinstance(answer, Refusal):
-        return f"{answer!r:.80} is not a Refusal"
+        return f"{answer!r:.80} is not a Refusal or a Remark"
     if not (isinstance(answer.reason, str) and answer.reason.strip() and isinstance(answer.rule, str)):
         return f"{answer!r:.80} needs a sentence as its reason and a word as its rule"
     return _fault_of_text(answer.reason, TEXT_LENGTH) or _fault_of_text(answer.rule, RULE_LENGTH)
@@ -294,6 +367,21 @@ def _fault_of_route(answer: object) -> str:
     if ring is not None and not (isinstance(ring, int) and ring in RING_SECONDS):
         return f"ring_seconds {ring!r:.80} is not 5 to 600"
     return ""
+
+
+def _fault_of_unanswered(answer: object) -> str:
+    if not isinstance(answer, Unanswered):
+        return f"{answer!r:.80} is not an Unanswered"
+    if not (isinstance(answer.sentence, str) and isinstance(answer.try_number, str)):
+        return f"{answer!r:.80} needs texts as sentence and try_number"
+    stay = answer.stay_seconds
+    if not (isinstance(stay, int) and stay in range(601)):
+        return f"stay_seconds {stay!r:.80} is not 0 to 600"
+    if not answer.try_number:
+        return _fault_of_text(answer.sentence, TEXT_LENGTH)
+    if answer.sentence or stay:
+        return f"{answer!r:.80} has a number to try, so it can have no sentence and no stay_seconds"
+    return _fault_of_route(Route(answer.try_number, answer.ring_seconds))
 
 
 def _fault_of_options(allowed: Mapping[str, Option], answer: object) -> str:

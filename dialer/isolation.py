@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 THREADS = 2
+#: Seconds after which a thread that still hangs is written off for a new one, and how many may be at a time.
+HOPELESS, MOST_WRITTEN_OFF = 30.0, 6
 
 
 class Overrun(Exception):
@@ -22,7 +26,8 @@ class Pool:
 
     A question waits for a free thread and for the answer, both within the budget. Once both threads are in
     questions that ran over, further ones are refused at once: a plugin that hangs costs the budget twice and
-    then nothing. A thread cannot be stopped; what it answers too late is dropped.
+    then nothing. What a thread answers too late is dropped. One that goes on hanging is written off for a new one, so
+    that a plugin recovers, and told to stop: that ends one that computes, and not one that waits for the network.
     """
 
     def __init__(self, name: str, budget: float) -> None:
@@ -41,6 +46,8 @@ class Pool:
         if patience <= 0:
             raise Overrun("not asked: the time for all plugins is used up")
         work = self._work or self._start()
+        if work.late:
+            work.write_off()
         if work.stuck >= THREADS:
             raise Overrun("all its threads hang in earlier calls")
         question = _Question(function)
@@ -59,10 +66,9 @@ class Pool:
     def _start(self) -> _Work:
         with self._starting:
             if self._work is None:
-                self._work = _Work()
-                for number in range(THREADS):
-                    name = f"plugin-{self.name}-{number}"
-                    threading.Thread(target=self._work.answer_all, name=name, daemon=True).start()
+                self._work = _Work(f"plugin-{self.name}")
+                for _ in range(THREADS):
+                    self._work.start_thread()
             return self._work
 
     def __del__(self) -> None:
@@ -71,12 +77,17 @@ class Pool:
                 self._work.questions.put(None)
 
 
+class Stopped(SystemExit):
+    """Raised in a thread that was written off; a plain SystemExit where nobody waits for it any more."""
+
+
 class _Question:
-    __slots__ = ("answered", "error", "function", "state", "value")
+    __slots__ = ("answered", "error", "function", "state", "thread", "value")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self.function = function
         self.state = "waiting"
+        self.thread = 0
         self.value: Any = None
         self.error: Exception | None = None
         self.answered = threading.Lock()
@@ -86,45 +97,85 @@ class _Question:
 class _Work:
     """What a pool and its threads share; the threads do not know the pool, so that it can be collected."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
-        self.stuck = 0
+        self.late: dict[int, float] = {}
+        self.written_off: set[int] = set()
+        self.started = 0
         self._lock = threading.Lock()
+
+    @property
+    def stuck(self) -> int:
+        """Threads in questions that ran over, but for those that have been replaced."""
+        return len(self.late) - len(self.written_off)
+
+    def start_thread(self) -> None:
+        name = f"{self.name}-{self.started}"
+        self.started += 1
+        threading.Thread(target=self.answer_all, name=name, daemon=True).start()
 
     def give_up(self, question: _Question) -> bool:
         """Stop waiting for an answer; False when it has just come."""
         with self._lock:
             if question.state == "done":
                 return False
-            self.stuck += question.state == "running"
+            if question.state == "running":
+                self.late[question.thread] = perf_counter()
             question.state = "late" if question.state == "running" else "dropped"
             return True
 
+    def write_off(self) -> None:
+        """Replace the threads that have hung for too long, and tell them to stop."""
+        with self._lock:
+            for thread, since in self.late.items():
+                if (
+                    perf_counter() - since > HOPELESS
+                    and thread not in self.written_off
+                    and len(self.written_off) < MOST_WRITTEN_OFF
+                ):
+                    self.written_off.add(thread)
+                    self.start_thread()
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Stopped))
+
     def answer_all(self) -> None:
-        """What a thread does: answer questions until there is no more pool."""
-        while (question := self.questions.get()) is not None:
-            if self._begin(question):
-                try:
-                    question.value = question.function()
-                except Exception as error:
-                    question.error = error
-                except BaseException as error:  # SystemExit: a plugin must not take its thread along
-                    question.error = RuntimeError(f"{type(error).__name__}: {error}")
-                self._finish(question)
-            del question  # an idle thread holds on to nothing
+        """What a thread does: answer questions until there is no more pool, or it was written off."""
+        try:
+            while (question := self.questions.get()) is not None:
+                if self._begin(question) and self._answer(question):
+                    return
+                del question  # an idle thread holds on to nothing
+        except Stopped:  # raised between two steps of our own
+            self._returned()
+
+    def _answer(self, question: _Question) -> bool:
+        """Whether the thread was written off meanwhile."""
+        try:
+            question.value = question.function()
+        except Exception as error:
+            question.error = error
+        except BaseException as error:  # SystemExit: a plugin must not take its thread along
+            question.error = RuntimeError(f"{type(error).__name__}: {error}")
+        with self._lock:
+            question.state = "done"
+        question.answered.release()
+        return self._returned()
 
     def _begin(self, question: _Question) -> bool:
         with self._lock:
             if question.state == "dropped":
                 return False
-            question.state = "running"
+            question.state, question.thread = "running", threading.get_ident()
             return True
 
-    def _finish(self, question: _Question) -> None:
+    def _returned(self) -> bool:
+        """Note that this thread is back from a question; whether it was written off."""
+        thread = threading.get_ident()
         with self._lock:
-            self.stuck -= question.state == "late"
-            question.state = "done"
-        question.answered.release()
+            gone = thread in self.written_off
+            self.late.pop(thread, None)
+            self.written_off.discard(thread)
+            return gone
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()

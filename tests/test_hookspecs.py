@@ -22,6 +22,7 @@ from dialer.hookspecs import (
     DIAL_OPTIONS,
     FAILS_CLOSED,
     GATHERED,
+    SET_UP,
     TOLD,
     CallEvent,
     Refusal,
@@ -40,6 +41,7 @@ IN_CALL_ORDER = [
     "route_call",
     "dial_options",
     "conference_options",
+    "handle_unanswered",
     "call_started",
     "call_status",
     "conference_event",
@@ -50,14 +52,14 @@ IN_CALL_ORDER = [
 
 def test_hooks_stand_in_call_order_and_are_each_of_one_kind() -> None:
     specified = [name for name, value in vars(hookspecs).items() if hasattr(value, "dialer_spec")]
-    assert specified == IN_CALL_ORDER
-    assert sorted(HOOKS) == sorted(IN_CALL_ORDER)
+    assert specified == [*IN_CALL_ORDER, *SET_UP]
+    assert sorted(HOOKS) == sorted([*IN_CALL_ORDER, *SET_UP])
     assert set(FAILS_CLOSED) <= set(GATHERED)
     for name in IN_CALL_ORDER:
         assert getattr(hookspecs, name).dialer_spec["firstresult"] is (name in ASKED)
 
 
-@pytest.mark.parametrize("name", IN_CALL_ORDER)
+@pytest.mark.parametrize("name", [*IN_CALL_ORDER, *SET_UP])
 def test_a_hook_says_when_what_how_many_and_if_it_raises(name: str) -> None:
     first, blank, *parts = inspect.cleandoc(getattr(hookspecs, name).__doc__).splitlines()
     assert first.endswith(".")
@@ -94,8 +96,8 @@ def test_every_hook_is_called_in_exactly_one_place() -> None:
     found = Counter[str]()
     for path in (ROOT / "dialer").glob("*.py"):
         if path.name != "hookspecs.py":
-            found.update(name for name in names_given_to_calls(path) if name in IN_CALL_ORDER)
-    assert found == dict.fromkeys(IN_CALL_ORDER, 1)
+            found.update(name for name in names_given_to_calls(path) if name in (*IN_CALL_ORDER, *SET_UP))
+    assert found == dict.fromkeys([*IN_CALL_ORDER, *SET_UP], 1)
 
 
 def test_the_page_about_hooks_is_fresh() -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import logging
 import os
 import sys
 import threading
@@ -11,10 +12,18 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from dialer.isolation import THREADS, Overrun, Pool
+from dialer.calls import Call
+from dialer.hookspecs import Refusal, Route, hookimpl
+from dialer.host import Host
+from dialer.isolation import MOST_WRITTEN_OFF, THREADS, Overrun, Pool
+from dialer.logs import Flood, configure
+from dialer.plugins import PluginSet
+
+CALL = Call("call_1", "ws", "alice", "+14155550101", "+14155550199", "ws-1")
 
 LONG = 30.0
 
@@ -211,3 +220,161 @@ def test_one_plugins_hang_is_no_other_plugins(gate: threading.Event) -> None:
     bad, good = Pool("bad", 0.01), Pool("good", LONG)
     hang(bad, gate, THREADS)
     assert good.run(lambda: sys.maxsize) == sys.maxsize
+
+
+# threads that go on hanging
+
+
+def hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, whoever hangs has hung for long enough."""
+    monkeypatch.setattr("dialer.isolation.HOPELESS", -1.0)
+
+
+def test_a_thread_that_goes_on_hanging_is_replaced(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool("recovering", LONG)
+    pool.budget = 0.01
+    hang(pool, gate, THREADS)
+    with pytest.raises(Overrun, match="all its threads hang"):
+        pool.run(int)
+    hopeless(monkeypatch)
+    pool.budget = LONG
+    assert pool.run(lambda: "works again") == "works again"
+
+
+def test_a_thread_that_computes_for_ever_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def burn() -> None:
+        while True:
+            pass
+
+    pool = Pool("burning", LONG)
+    pool.budget = 0.01
+    while pool._work is None or pool._work.stuck < THREADS:
+        with pytest.raises(Overrun):
+            pool.run(burn)
+    burning = {thread.name for thread in threads_of("burning")}
+    hopeless(monkeypatch)
+    pool.budget = LONG
+    assert pool.run(lambda: "works again") == "works again"
+    wait_until(lambda: not burning & {thread.name for thread in threads_of("burning")})
+    assert pool._work is not None
+    wait_until(lambda: pool._work is not None and not pool._work.late)
+    assert pool._work.stuck == 0
+
+
+def test_so_many_are_replaced_and_no_more(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    hopeless(monkeypatch)
+    pool = Pool("greedy", 0.01)
+    for _ in range(4 * (THREADS + MOST_WRITTEN_OFF)):
+        with pytest.raises(Overrun):
+            pool.run(gate.wait)
+    wait_until(lambda: len(threads_of("greedy")) == THREADS + MOST_WRITTEN_OFF)
+    with pytest.raises(Overrun, match="all its threads hang"):
+        for _ in range(2 * THREADS):
+            pool.run(gate.wait)
+    gate.set()
+    wait_until(lambda: len(threads_of("greedy")) == THREADS)
+    pool.budget = LONG
+    assert pool.run(lambda: "works again") == "works again"
+
+
+# what plugins do wrong within a request
+
+
+class Wild:
+    """Does whatever it is told to, in every hook that is asked."""
+
+    budget_seconds = 0.2
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self.act = act
+
+    @hookimpl
+    def validate_call(self, call: Call) -> Any:
+        return self.act()
+
+    @hookimpl
+    def route_call(self, call: Call) -> Any:
+        return self.act()
+
+
+class Calm:
+    @hookimpl
+    def route_call(self, call: Call) -> Route:
+        return Route("+14155550102")
+
+
+def deep() -> object:
+    return deep()
+
+
+def leave(error: BaseException) -> object:
+    raise error
+
+
+class Endless:
+    """An answer that takes for ever to look at, and an error that takes for ever to read."""
+
+    def __repr__(self) -> str:
+        while True:
+            time.sleep(0.01)
+
+
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        while True:
+            time.sleep(0.01)
+
+
+class Liar:
+    """Says it is a Refusal."""
+
+    __class__ = Refusal  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: leave(ValueError("no")),
+        lambda: leave(SystemExit(3)),
+        lambda: leave(KeyboardInterrupt()),
+        lambda: leave(GeneratorExit()),
+        lambda: leave(MemoryError()),
+        deep,
+        lambda: time.sleep(1),
+        lambda: "x" * 50_000_000,
+        lambda: Refusal("x" * 50_000_000),
+        lambda: Route("+1" * 10_000_000, 30),
+        lambda: object(),
+        lambda: 7,
+        lambda: b"\xff",
+        lambda: [None] * 1_000_000,
+        Endless,
+        lambda: leave(Unreadable()),
+        Liar,
+    ],
+)
+def test_whatever_one_plugin_does_the_safe_answers_count_and_the_others_are_asked(act: Callable[[], object]) -> None:
+    plugins = PluginSet.of([Wild(act), Calm()])
+    answers, (verdict,) = plugins.gather("validate_call", CALL)
+    assert answers == [("wild", Refusal("The call could not be checked.", "plugin-error:wild"))]
+    assert 0 < len(verdict.error) < 500 and verdict.error.isprintable()
+    answer, verdicts = plugins.ask("route_call", CALL)
+    assert (answer, bool(verdicts[0].error), verdicts[1].error) == (Route("+14155550102"), True, "")
+
+
+def test_a_flood_of_log_lines_is_cut_short(capfd: pytest.CaptureFixture[str]) -> None:
+    handlers, level, on = (log := logging.getLogger("dialer")).handlers, log.level, log.propagate
+    try:
+        configure("text", "info")
+        loud, good = Host("loud").log, Host("good").log
+        for number in range(5000):
+            loud.info("line %d %s", number, "x" * 10_000)
+        good.info("all is well")
+    finally:
+        log.handlers, log.propagate = handlers, on
+        log.setLevel(level)
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == Flood.lines + 2
+    assert "over 100 lines in 10 s: the rest of them is left out" in lines[-2]
+    assert lines[-1].endswith("dialer.plugins.good all is well")
+    assert max(map(len, lines)) < Flood.length + 100

@@ -355,7 +355,7 @@ def test_every_question_about_a_call_ends_at_the_same_moment(stage: Any, monkeyp
         monkeypatch.setattr(PluginSet, name, noted)
     before = time.monotonic()
     placed(stage, monkeypatch, Router(), 8.0)
-    assert {hook for hook, _ in asked} == {*ASKED, *GATHERED}
+    assert {hook for hook, _ in asked} == {*ASKED, *GATHERED} - {"handle_unanswered"}
     (until,) = {until for _, until in asked}
     assert until is not None and before + 8 <= until <= time.monotonic() + 8
 
@@ -438,6 +438,7 @@ def test_tells_lists_who_has_the_hook_in_order() -> None:
         "call_started": ["listener", "listener-2"],
         "call_status": ["listener", "listener-2"],
         "conference_event": [],
+        "recording_ready": [],
         "call_ended": ["listener", "listener-2"],
     }
 
@@ -897,7 +898,7 @@ def test_changes_within_one_tick_of_the_clock_are_seen(
     settings = configure(LISTED.format("crm") + 'url = "a"\nregion = "eu"\n')
     stood_still = settings.source.mark
     assert stood_still is not None
-    for module in ("dialer.plugins.mark", "dialer.config._mark_of"):
+    for module in ("dialer.plugins.mark", "dialer.reading.mark_of"):
         monkeypatch.setattr(module, lambda _: stood_still)
     monkeypatch.setattr("dialer.plugins.time.time_ns", lambda: stood_still[0] + 1_000_000)
     plugins = Plugins(settings)
