@@ -94,23 +94,32 @@ def read_number(draft: Draft) -> Refusal | None:
 
 def ask_plugins(draft: Draft) -> Refusal | None:
     """Every plugin may refuse the call; one is enough."""
-    refusals, verdicts = draft.plugins.gather("validate_call", draft.call, draft.until)
+    refusal, by, verdicts = validate(draft.plugins, draft.call, draft.until)
     draft.verdicts += verdicts
-    if not refusals:
-        return None
-    refusal: Refusal
-    plugin, refusal = refusals[0]
-    draft.refused_by = f"plugin:{plugin}"
+    draft.refused_by = by
     return refusal
+
+
+def validate(plugins: PluginSet, call: Call, until: float) -> tuple[Refusal | None, str, list[Verdict]]:
+    """The first refusal among what all plugins say of a call, whose it is, and what each said."""
+    refusals, verdicts = plugins.gather("validate_call", call, until)
+    if not refusals:
+        return None, "system", verdicts
+    plugin, refusal = refusals[0]
+    return refusal, f"plugin:{plugin}", verdicts
 
 
 def choose_caller_id(draft: Draft) -> Refusal | None:
     """What the customer sees: the plugins' choice, else the browser's wish, else the workspace's first number."""
+    wished = draft.hook.get("callerId", "callerIdChoice", "From")
+    if wished and not wished.startswith("client:"):
+        wished = to_e164(wished, draft.dialer.settings.default_region(draft.call.workspace)) or "none"
+        draft.call = replace(draft.call, from_=wished if wished in draft.numbers else "")
+    else:
+        wished = ""
     chosen, verdicts = draft.plugins.ask("choose_caller_id", draft.call, draft.until)
     draft.verdicts += verdicts
-    wished = draft.hook.get("callerId", "callerIdChoice", "From")
-    if not chosen and wished and not wished.startswith("client:"):
-        chosen = to_e164(wished, draft.dialer.settings.default_region(draft.call.workspace)) or "none"
+    chosen = chosen or wished
     if not chosen and not draft.numbers:
         return Refusal("Your workspace has no number to call from. Please ask your administrator.", "no-caller-id")
     if chosen and chosen not in draft.numbers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +12,7 @@ from dialer.calls import Call
 from dialer.hookspecs import CallEvent, Refusal, Route, hookimpl
 from dialer.settings import Calls
 from dialer.simulator import AgentPlan
+from dialer.simulator.world import CALLER_ID
 
 NEVER, SLOW = "+14155550103", "+14155550108"
 
@@ -129,7 +130,7 @@ def test_lost_callbacks_are_made_good_by_asking(make_stage: Any) -> None:
     talker = stage.agent_dials("+14155550106")
     stage.world.settle()
     assert (talker.call.status, len(stage.dialled())) == ("completed", 1)
-    assert {row["source"] for row in talker.rows("events_of_call", after=0)} >= {"rest"}
+    assert {row["source"] for row in talker.rows("events_of_call", after=0)} >= {"reconcile"}
 
 
 def test_a_dial_without_an_answer_is_found_by_its_callbacks_and_never_sent_again(make_stage: Any) -> None:
@@ -247,6 +248,8 @@ def test_a_disabled_agent_is_unknown(stage: Any) -> None:
 class Careful:
     """Refuses one number, routes another, and chooses names."""
 
+    wishes: list[str] = field(default_factory=list)
+
     @hookimpl
     def validate_call(self, call: Call) -> Refusal | None:
         return Refusal("Not that one.", "forbidden") if call.to == "+14155550102" else None
@@ -258,6 +261,11 @@ class Careful:
     @hookimpl
     def name_conference(self, call: Call) -> str | None:
         return f"room-{call.id[-6:]}"
+
+    @hookimpl
+    def choose_caller_id(self, call: Call) -> str | None:
+        self.wishes.append(call.from_)
+        return None
 
     @hookimpl
     def dial_options(self, call: Call) -> dict[str, str]:
@@ -278,6 +286,15 @@ def test_a_plugins_refusal_names_the_plugin_and_its_rule(make_stage: Any) -> Non
         ["Not that one."],
     )
     assert [row["answer"] for row in talker.rows("verdicts_of_call")] == ["refused (careful:forbidden): Not that one."]
+
+
+@pytest.mark.parametrize(("wish", "told"), [("+1 (415) 555-0199", CALLER_ID), ("+14155550100", ""), ("", "")])
+def test_a_plugin_hears_which_of_its_numbers_the_agent_wishes_for(make_stage: Any, wish: str, told: str) -> None:
+    careful = Careful()
+    stage = make_stage(plugins=(careful,))
+    stage.agent_dials("+14155550104", callerId=wish)
+    stage.ends()
+    assert careful.wishes == [told]
 
 
 def test_plugins_route_name_and_add_options(make_stage: Any) -> None:
@@ -462,3 +479,17 @@ def test_two_workspaces_do_not_see_each_others_numbers(make_stage: Any) -> None:
     talker = stage.agent_dials("+14155550106", agent=other, callerId="+14155550199")
     stage.ends()
     assert talker.call.rule == "caller-id-not-owned"
+
+
+def test_an_agent_who_left_while_all_was_down_has_nobody_dialled(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = stage.world
+    with monkeypatch.context() as down:
+        down.setattr("dialer.jobs.Worker.claim", lambda self, plugin, limit: [])
+        talker = stage.agent_dials(NEVER)
+        assert talker.call.status == "agent-joined"
+        world.network.faults = replace(world.network.faults, webhook_lost=1.0)
+        talker.hangs_up()
+        stage.lasts(60)
+    world.worker.wake()
+    stage.ends()
+    assert (stage.dialled(), talker.call.status) == ([], "canceled")
