@@ -26,6 +26,8 @@ COMMANDS = {
     "agents": ("dialer.cli_admin", "agents", "Add, list and disable agents."),
     "numbers": ("dialer.cli_admin", "numbers", "Add, list and remove the numbers a workspace calls from."),
     "keys": ("dialer.cli_admin", "keys", "Add, list and revoke the keys of the REST API."),
+    "plugins": ("dialer.cli_plugins", "plugins", "List plugins, switch them on and off, and see who did."),
+    "deliveries": ("dialer.cli_deliveries", "deliveries", "List what plugins are told, and tell it again."),
     "simulate": ("dialer.simulation", "simulate", "Play many calls in virtual time and check what must hold."),
     "simulator": ("dialer.cli_run", "simulator", "Run the simulated network alone, for any application."),
     "worker": ("dialer.cli_run", "worker", "Run the dispatcher alone: dialling, hanging up, deliveries."),
@@ -52,19 +54,31 @@ class Failure(click.ClickException):
 class Commands(click.Group):
     """The group of all commands, each loaded on first use."""
 
+    listed = COMMANDS
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*self.listed, *(name for name, _ in self._plugin_commands())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            from dialer.plugin_commands import find
+
+            return find(cmd_name)
         module, name, _ = COMMANDS[cmd_name]
         found: click.Command = getattr(importlib.import_module(module), name)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+            formatter.write_dl([(name, line) for name, (_, _, line) in self.listed.items()])
+        if brought := self._plugin_commands():
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(brought)
+
+    def _plugin_commands(self) -> list[tuple[str, str]]:
+        from dialer.plugin_commands import overview
+
+        return list(overview(COMMANDS))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -7,32 +7,31 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
+from dialer import workspace_plugins
 from dialer.errors import ConfigError
+from dialer.reading import Reading, mark_of, open_file
 from dialer.settings import (
     Account,
     Calls,
-    PluginList,
     Server,
     Settings,
     StoreSettings,
     Twilio,
     Workspace,
+    WorkspacePlugins,
     WorkspaceTwilio,
     is_loopback,
 )
-from dialer.tables import Mark, Secret, Source, one_line, read, unknown
+from dialer.tables import Mark, Secret, one_line, unknown
 
 __all__ = ["Account", "Mark", "Secret", "Settings", "check", "config_path", "load", "mark", "reload"]
-
-T = TypeVar("T")
 
 SECTIONS = {"server": Server, "store": StoreSettings, "twilio": Twilio, "calls": Calls}
 
@@ -59,13 +58,9 @@ def check(environ: Mapping[str, str] = os.environ, *, cwd: Path | None = None) -
 def mark(path: Path) -> Mark:
     """What tells one content of a file from the next without reading it; None when there is no file."""
     try:
-        return _mark_of(path.stat())
+        return mark_of(path.stat())
     except OSError:
         return None
-
-
-def _mark_of(found: os.stat_result) -> Mark:
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def last_good_path(settings: Settings) -> Path:
@@ -124,39 +119,8 @@ def config_path(environ: Mapping[str, str], cwd: Path) -> Path:
     return cwd / named if named else instance_path(environ, cwd) / "dialer.toml"
 
 
-@dataclass
-class _Reading:
-    """The file's tables and the faults found in them so far."""
-
-    source: Source
-    tables: dict[str, Any]
-    faults: list[str] = field(default_factory=list)
-    faulty: set[str] = field(default_factory=set)
-
-    def fault(self, section: str, key: str, text: str) -> None:
-        self.faults.append(self.source.fault(section, key, text))
-
-    def table(self, tables: Mapping[str, Any], name: str, section: str) -> dict[str, Any]:
-        """A table within another; empty when it is missing, or no table at all."""
-        found = tables.get(name, {})
-        if not isinstance(found, dict):
-            self.fault(section, "", f"must be a table, written [{section}]")
-            return {}
-        return found
-
-    def build(
-        self, cls: type[T], table: Mapping[str, Any], section: str, *, overridden: bool = False
-    ) -> T:
-        """The section as its dataclass; what is at fault in it stays at its default."""
-        values, faults = read(cls, table, self.source, section, overridden=overridden)
-        self.faults += faults
-        if faults:
-            self.faulty.add(section)
-        return cls(**values)
-
-
 def _read(environ: Mapping[str, str], cwd: Path) -> tuple[Settings, list[str]]:
-    reading = _open(environ, cwd)
+    reading = open_file(config_path(environ, cwd), environ, cwd)
     for name in reading.tables:
         if name not in (*SECTIONS, "plugins", "workspaces"):
             reading.fault(name, "", unknown(name, (*SECTIONS, "plugins", "workspaces"), "section"))
@@ -164,44 +128,36 @@ def _read(environ: Mapping[str, str], cwd: Path) -> tuple[Settings, list[str]]:
         name: reading.build(cls, reading.table(reading.tables, name, name), name, overridden=True)
         for name, cls in SECTIONS.items()
     }
-    workspaces, own = _workspaces(reading)
+    workspaces = _workspaces(reading)
+    in_file = workspace_plugins.listed(reading)
     settings = Settings(
         source=reading.source,
         instance=instance_path(environ, cwd),
         **sections,
-        plugins=_plugin_list(reading),
-        plugin_tables=_plugin_tables(reading),
-        workspaces=MappingProxyType(workspaces),
-        accounts=tuple(_accounts(reading, {None: sections["twilio"], **own})),
+        plugins=workspace_plugins.enabled(reading, in_file),
+        plugins_in_file=in_file,
+        plugin_tables=workspace_plugins.tables(reading),
+        workspace_plugins=MappingProxyType(workspaces.plugins),
+        workspace_tables=MappingProxyType(workspaces.tables),
+        workspaces=MappingProxyType(workspaces.named),
+        accounts=tuple(_accounts(reading, {None: sections["twilio"], **workspaces.accounts})),
     )
     _check_reach(reading, settings)
     return _with_defaults(settings), reading.faults
 
 
-def _open(environ: Mapping[str, str], cwd: Path) -> _Reading:
-    path = config_path(environ, cwd)
-    source = Source(path, cwd, environ)
-    try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            source = replace(source, mark=_mark_of(found), mode=found.st_mode)
-            return _Reading(source, tomllib.load(file))
-    except FileNotFoundError:
-        missing = "is not there; correct DIALER_CONFIG, or unset it to use defaults"
-        return _Reading(source, {}, [one_line(f"{path}: {missing}")] if environ.get("DIALER_CONFIG") else [])
-    except OSError as error:
-        why = f"cannot be read: {error.strerror}"
-    except UnicodeDecodeError:
-        why = "is not UTF-8 text"
-    except tomllib.TOMLDecodeError as error:
-        why = f"is not TOML: {error}"
-    return _Reading(source, {}, [one_line(f"{path}: {why}")])
+@dataclass
+class _Workspaces:
+    """The [workspaces.NAME] tables, taken apart."""
+
+    named: dict[str, Workspace] = field(default_factory=dict)
+    accounts: dict[str | None, WorkspaceTwilio] = field(default_factory=dict)
+    plugins: dict[str, WorkspacePlugins] = field(default_factory=dict)
+    tables: dict[str, workspace_plugins.Tables] = field(default_factory=dict)
 
 
-def _workspaces(reading: _Reading) -> tuple[dict[str, Workspace], dict[str | None, WorkspaceTwilio]]:
-    """The [workspaces.NAME] tables, and the accounts of those that have their own."""
-    workspaces: dict[str, Workspace] = {}
-    accounts: dict[str | None, WorkspaceTwilio] = {}
+def _workspaces(reading: Reading) -> _Workspaces:
+    found = _Workspaces()
     tables = reading.table(reading.tables, "workspaces", "workspaces")
     for name in tables:
         section = f"workspaces.{name}"
@@ -210,31 +166,17 @@ def _workspaces(reading: _Reading) -> tuple[dict[str, Workspace], dict[str | Non
         table = dict(reading.table(tables, name, section))
         if "twilio" in table:
             own = reading.table(table, "twilio", f"{section}.twilio")
-            accounts[name] = reading.build(WorkspaceTwilio, own, f"{section}.twilio")
+            found.accounts[name] = reading.build(WorkspaceTwilio, own, f"{section}.twilio")
             del table["twilio"]
-        workspaces[name] = reading.build(Workspace, table, section)
-    return workspaces, accounts
+        if "plugins" in table:
+            own = reading.table(table, "plugins", f"{section}.plugins")
+            found.plugins[name], found.tables[name] = workspace_plugins.of_workspace(reading, name, own)
+            del table["plugins"]
+        found.named[name] = reading.build(Workspace, table, section)
+    return found
 
 
-def _plugin_list(reading: _Reading) -> PluginList:
-    """The plugins that are on: from DIALER_PLUGINS if it is set, even to nothing."""
-    table = reading.table(reading.tables, "plugins", "plugins")
-    own = {name: value for name, value in table.items() if name == "enabled" or not isinstance(value, dict)}
-    listed = reading.build(PluginList, own, "plugins")
-    named = reading.source.environ.get("DIALER_PLUGINS")
-    if named is not None:
-        listed = PluginList(enabled=tuple(name.strip() for name in named.split(",") if name.strip()))
-    for name in sorted({name for name in listed.enabled if listed.enabled.count(name) > 1}):
-        reading.fault("plugins", "enabled", f"{name} is listed more than once; keep the place it should have")
-    return listed
-
-
-def _plugin_tables(reading: _Reading) -> Mapping[str, Mapping[str, Any]]:
-    table = reading.table(reading.tables, "plugins", "plugins")
-    return MappingProxyType({name: value for name, value in table.items() if isinstance(value, dict)})
-
-
-def _accounts(reading: _Reading, given: Mapping[str | None, WorkspaceTwilio]) -> Iterator[Account]:
+def _accounts(reading: Reading, given: Mapping[str | None, WorkspaceTwilio]) -> Iterator[Account]:
     """The usable accounts, the default one first; what is missing of the others becomes faults."""
     seen: dict[str, str] = {}
     for workspace, own in given.items():
@@ -275,7 +217,7 @@ def _gaps(own: WorkspaceTwilio, workspace: str | None) -> Iterator[tuple[str, st
         yield "api_key", f"missing; {fix.format('API_KEY')}, the SK... of the secret"
 
 
-def _check_reach(reading: _Reading, settings: Settings) -> None:
+def _check_reach(reading: Reading, settings: Settings) -> None:
     """Twilio itself must be told a URL that it can reach."""
     if not settings.accounts or settings.simulated or reading.faulty & {"server", "twilio"}:
         return
@@ -288,12 +230,15 @@ def _check_reach(reading: _Reading, settings: Settings) -> None:
 
 
 def _with_defaults(settings: Settings) -> Settings:
-    """Fill in what follows from the rest: the database's place, and our URL for a simulator beside us."""
+    """Fill in what follows from the rest: the database's place, our URL for a simulator beside us, a host's prefix."""
     server, store = settings.server, settings.store
     if not server.public_url:
         host, _, port = server.bind.rpartition(":")
         host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
         server = replace(server, public_url=f"http://{host}:{port}")
+    prefix = settings.source.environ.get("DIALER_URL_PREFIX", "")
+    if not urlsplit(server.public_url).path.endswith(prefix):
+        server = replace(server, public_url=server.public_url + prefix)
     if not store.url:
         store = replace(store, url=f"sqlite:///{settings.instance / 'dialer.db'}")
     return replace(settings, server=server, store=store)

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from copy import copy
 from urllib.parse import unquote
 
 from dialer.tables import one_line
@@ -90,11 +91,14 @@ class TextFormatter(logging.Formatter):
     """`2026-11-22T10:00:00Z INFO dialer.voice webhook /v1/voice/status call=… outcome=stored ms=1.2`"""
 
     def format(self, record: logging.LogRecord) -> str:
+        return f"{_stamp(record)} {record.levelname} {record.name} {self.said(record)}"
+
+    def said(self, record: logging.LogRecord) -> str:
+        """What follows the origin of a line."""
         notes = getattr(record, "notes", {})
         # Masked before it is quoted: an escaped character must not hide the start of a number.
         words = " ".join(f"{key}={_quoted(mask(value))}" for key, value in notes.items() if value)
-        what = mask(one_line(record.getMessage()))
-        line = f"{_stamp(record)} {record.levelname} {record.name} {what} {words}".rstrip()
+        line = f"{mask(one_line(record.getMessage()))} {words}".rstrip()
         return line + (f"\n{mask(self.formatException(record.exc_info))}" if record.exc_info else "")
 
 
@@ -109,10 +113,52 @@ class JsonFormatter(logging.Formatter):
         return json.dumps({**origin, **{name: mask(value) for name, value in fields.items()}})
 
 
+class Flood(logging.Filter):
+    """Of what one plugin logs, so many lines in so many seconds are shown, each up to a length, and no more."""
+
+    lines, seconds, length = 100, 10.0, 4000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._windows: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("dialer.plugins."):
+            return True
+        began, count = self._windows.get(record.name, (0.0, 0))
+        if not 0 <= record.created - began < self.seconds:
+            began, count = record.created, 0
+        self._windows[record.name] = began, count + 1
+        text = record.getMessage()[: self.length]
+        if count == self.lines:
+            text = f"over {self.lines} lines in {self.seconds:g} s: the rest of them is left out"
+        record.msg, record.args = text, ()
+        return count <= self.lines
+
+
+class HostHandler(logging.Handler):
+    """Hands our lines to the handlers of the host application: notes in the text, numbers masked."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = copy(record)
+        line.msg, line.args, line.exc_info, line.exc_text = TextFormatter().said(record), (), None, None
+        logging.getLogger().handle(line)
+
+
+def join_host() -> None:
+    """Leave level, form and place of our lines to the host application, unless it has set up `dialer` by itself."""
+    logger = logging.getLogger("dialer")
+    if not logger.handlers:
+        logger.addHandler(HostHandler())
+        logger.handlers[0].addFilter(Flood())
+        logger.propagate = False
+
+
 def configure(style: str, level: str) -> None:
     """Send our log to standard error in this style; a second call replaces the first."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    handler.addFilter(Flood())
     logger = logging.getLogger("dialer")
     logger.handlers = [handler]
     logger.setLevel(level.upper())
