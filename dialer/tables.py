@@ -29,7 +29,7 @@ _WORDS: Mapping[object, str] = {
 
 #: A file's modification time in ns, size and inode: another content has another mark. None: there is no file.
 Mark = tuple[int, int, int] | None
-TYPES = "bool, int, float, str, Secret, Literal, tuple[T, ...], T | None"
+TYPES = "bool, int, float, str, Secret, Literal, a dataclass, tuple[T, ...], T | None"
 
 
 class Secret:
@@ -51,6 +51,10 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._text)
+
+
+class Lent:
+    """A field of this type is no setting: Dialer fills it."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,19 @@ def settings_of(cls: type[Any]) -> dict[str, tuple[Any, Setting, bool]]:
             hint, *notes = typing.get_args(hint)
             setting = next((note for note in notes if isinstance(note, Setting)), setting)
         required = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-        if one.init:
+        if one.init and not _is_lent(hint):
             found[one.name] = (hint, setting, required)
     return found
+
+
+def lent_fields(cls: type[Any]) -> list[str]:
+    """The fields of a dataclass that Dialer fills."""
+    hints = typing.get_type_hints(cls)
+    return [one.name for one in dataclasses.fields(cls) if one.init and _is_lent(hints[one.name])]
+
+
+def _is_lent(hint: object) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Lent)
 
 
 def unknown(name: str, known: Iterable[str], what: str = "setting") -> str:
@@ -132,6 +146,8 @@ def kind(hint: object) -> str:
         return _WORDS[hint]
     if hint is Secret:
         return 'a text in quotes, { env = "NAME" } or { file = "path" }'
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return f"a table ({', '.join(settings_of(hint))})"
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return " or ".join(shown(choice) for choice in inner)
@@ -162,13 +178,18 @@ def _convert(hint: Any, value: Any, source: Source, *, trusted: bool) -> Any:
         hint = next(one for one in inner if one is not type(None))
         return _convert(hint, value, source, trusted=trusted)
     if origin is tuple:
+        tables = dataclasses.is_dataclass(inner[0])
         if not isinstance(value, list):
-            raise ValueError(f"must be {wanted}, not {shown(value)}")
+            raise ValueError(f"must be {wanted}, " + ("[[...]] above each" if tables else f"not {shown(value)}"))
+        if tables:
+            return tuple(_entry(inner[0], one, source, place) for place, one in enumerate(value, 1))
         return tuple(_convert(inner[0], one, source, trusted=trusted) for one in value)
     if origin is Literal:
         if not any(value == choice and type(value) is type(choice) for choice in inner):
             raise ValueError(f"must be {wanted}, not {shown(value)}")
         return value
+    if dataclasses.is_dataclass(hint):
+        return _table(hint, value, source)
     if hint in (str, Secret) and isinstance(value, dict):
         found = _referred(value, source)
         return Secret(found) if hint is Secret else found
@@ -179,6 +200,32 @@ def _convert(hint: Any, value: Any, source: Source, *, trusted: bool) -> Any:
     if type(value) is not hint:
         raise ValueError(f"must be {wanted}, not {shown(value)}")
     return value
+
+
+def _entry(cls: Any, value: Any, source: Source, place: int) -> Any:
+    try:
+        return _table(cls, value, source)
+    except ValueError as error:
+        raise ValueError(f"entry {place}: {error}") from None
+
+
+def _table(cls: Any, value: Any, source: Source) -> Any:
+    """The dataclass that a table within a plugin's table gives; it may hold secrets, so no value is repeated."""
+    if not isinstance(value, dict):
+        raise ValueError(f"must be {kind(cls)}")
+    known, values = settings_of(cls), {}
+    for key in value:
+        if key not in known:
+            raise ValueError(f"{key}: {unknown(key, known)}")
+    for name, (hint, one, required) in known.items():
+        try:
+            if name in value:
+                values[name] = _checked(one, _convert(hint, value[name], source, trusted=False))
+            elif required:
+                raise ValueError(f"missing; it must be {kind(hint)}")
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{name}: {error}") from None
+    return cls(**values)
 
 
 def _secret(value: Any, source: Source, *, trusted: bool) -> Secret:

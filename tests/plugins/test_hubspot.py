@@ -111,6 +111,21 @@ def test_a_call_is_logged_on_the_contact_that_the_browser_named(tmp_path: Path, 
     assert known.added == [("logged", {"engagement": "9001", "contact": "501", "by": "id"})]
 
 
+def test_what_the_browser_sent_when_it_called_reaches_hubspot(make_stage: Any, api: responses.RequestsMock) -> None:
+    api.get(f"{CONTACTS}/501", json=record("501"))
+    created(api)
+    stage = make_stage(plugins=[HubSpot(access_token=Secret("pat-na1-x"))])
+    agent = stage.agent_dials(NUMBER, hubspotId="501")
+    customer = stage.phone()
+    customer.answers()
+    customer.hangs_up()
+    stage.ends()
+    assert sent(api)["associations"][0]["to"] == {"id": "501"}
+    assert sent(api)["properties"]["hs_call_external_id"] == agent.call.id
+    (logged,) = [row for row in agent.rows("events_of_call", after=0) if row["name"].endswith(".logged")]
+    assert json.loads(logged["payload"])["engagement"] == "9001"
+
+
 def test_every_request_has_a_time_out_and_follows_no_redirect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 

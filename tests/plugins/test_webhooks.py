@@ -22,6 +22,10 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from dialer import Call, CallEvent, Host, RetryLater, Secret
+from dialer.audit import secret_settings, seen
+from dialer.config import load
+from dialer.plugin_set import PluginSet
+from dialer.plugin_view import settings_view
 from dialer.tables import Source, read, settings_of
 from dialer_plugins.waiting import seconds_asked
 from dialer_plugins.webhooks import Webhooks, commands, posting, receipts
@@ -133,6 +137,21 @@ def test_a_receiver_can_check_what_it_gets_and_finds_the_call_in_it(
     assert told["data"]["event"]["callSid"] == "CA1" and told["data"]["event"]["detail"] == {"SequenceNumber": "1"}
     with pytest.raises(WebhookVerificationError):
         Webhook(OTHER).verify(body, headers)
+
+
+def test_a_whole_call_is_told_in_order_of_its_events(make_stage: Any, receivers: Any) -> None:
+    receiver = receivers()
+    plugin = Webhooks(endpoints=(endpoint(receiver.url),), allow_private=LOOPBACK)
+    stage = make_stage(plugins=[plugin])
+    agent = stage.agent_dials("+14155550101")
+    customer = stage.phone()
+    customer.answers()
+    customer.hangs_up()
+    stage.ends()
+    told = types(receiver)
+    assert told[0] == "call.started" and {"call.status", "call.conference", "call.ended"} < set(told)
+    assert {json.loads(body)["data"]["call"]["id"] for _, body in receiver.got} == {agent.call.id}
+    assert len({headers["webhook-id"] for headers, _ in receiver.got}) == len(told)
 
 
 def test_while_secrets_are_rotated_both_verify(tmp_path: Path, receivers: Any) -> None:
@@ -285,6 +304,13 @@ def test_only_so_much_of_an_answer_is_read(receivers: Any) -> None:
     receiver.status, receiver.body = 200, b"x" * (posting.ANSWER_BYTES * 4)
     answer = post(receiver.url, b"{}", {}, [ip_network(LOOPBACK[0])])
     assert len(answer.text) == posting.ANSWER_BYTES
+
+
+@pytest.mark.parametrize("header", [{"Content-Length": "100"}, {"Transfer-Encoding": "chunked"}])
+def test_an_answer_whose_body_breaks_off_is_an_answer(receivers: Any, header: dict[str, str]) -> None:
+    receiver = receivers()
+    receiver.status, receiver.headers, receiver.body = 200, header, b"5\r\nhe"
+    assert post(receiver.url, b"{}", {}, [ip_network(LOOPBACK[0])]).status == 200
 
 
 def test_a_receiver_that_hangs_is_cut_off(receivers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -484,6 +510,40 @@ def test_faults_of_endpoints_name_the_entry_and_the_key(tmp_path: Path, endpoint
 def test_faults_of_the_whole_are_said_at_the_start(given: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         Webhooks(**given)
+
+
+TOML = f"""
+[plugins]
+enabled = ["webhooks"]
+
+[[plugins.webhooks.endpoints]]
+url = "https://a.example/?key=hidden"
+secret = "{SECRET}"
+
+[[workspaces.acme.plugins.webhooks.endpoints]]
+url = "https://b.example/"
+secret = "{SECRET}"
+"""
+
+
+def test_endpoints_in_the_file_are_read_and_never_shown(tmp_path: Path) -> None:
+    file = tmp_path / "dialer.toml"
+    file.write_text(TOML)
+    file.chmod(0o600)
+    loaded = load({"DIALER_CONFIG": str(file)}, cwd=tmp_path)
+    plugins = PluginSet.build(loaded, inline=True)
+    acme: Any = plugins.in_workspace("acme").instance("webhooks")
+    assert [one.url for one in acme.endpoints] == ["https://b.example/"]
+    assert secret_settings(Webhooks) == {"endpoints"}
+    shown = json.dumps([seen(loaded, plugins, "salt"), settings_view(plugins.instance("webhooks"), {})])
+    assert SECRET not in shown and "hidden" not in shown
+
+
+def test_others_may_not_read_a_file_with_secrets_in_endpoints(tmp_path: Path) -> None:
+    table = {"endpoints": [{"url": "https://a.example", "secret": SECRET}]}
+    source = Source(tmp_path / "dialer.toml", mode=0o644)
+    (fault,) = read(Webhooks, table, source, "plugins.webhooks")[1]
+    assert "entry 1: secret: others may read it here; run: chmod 600" in fault
 
 
 def test_secrets_are_not_in_the_repr() -> None:
