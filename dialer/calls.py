@@ -17,7 +17,7 @@ LEG_RANK = {"queued": 0, "initiated": 1, "ringing": 2, "in-progress": 3} | dict.
 )
 LEG_FINAL = frozenset(status for status, rank in LEG_RANK.items() if rank == 4)
 
-ROLES = frozenset({"agent", "customer", "stray"})
+ROLES = frozenset({"agent", "customer", "tried", "stray"})
 
 #: States of the dial intent: a leg may exist, or none ever will.
 DIAL_OPEN = frozenset({"sending", "unknown", "accepted"})
@@ -26,7 +26,11 @@ DIAL_CLOSED = frozenset({"rejected", "absent", "canceled"})
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One Twilio call of ours. `role`: agent, customer, or stray (nobody should have it); `status`: its CallStatus."""
+    """One Twilio call of ours. `status`: its CallStatus; `left`: it is out of the conference, or will be in a moment.
+
+    `role`: agent, customer, tried (a customer's that nobody answered, before the next number), or stray (nobody should
+    have it).
+    """
 
     call_sid: str
     role: str
@@ -45,6 +49,8 @@ class Call:
 
     `dial` is the state of its intent (planned, sending, accepted, unknown, rejected, absent, canceled);
     `ended_by` is agent, customer, system or plugin:<name>; `reason` is a sentence for people, `rule` a machine's word.
+    `asks`: plugins decide what follows an unanswered dial; `tries` counts the further numbers that were dialled so far;
+    `stay_seconds`: how long the agent keeps his leg when nobody answered; `message`: TwiML for an answering machine.
     """
 
     id: str
@@ -75,6 +81,10 @@ class Call:
     time_limit: int = 7200
     options: dict[str, str] = field(default_factory=dict)
     plugins: str = ""
+    asks: bool = False
+    tries: int = 0
+    stay_seconds: int = 0
+    message: str = ""
 
     def leg(self, role: str) -> Leg | None:
         """The last leg that took this role."""
@@ -102,7 +112,9 @@ class Event:
     """One fact. `at` is when it happened by Twilio's clock where it says so, else when we heard.
 
     Kinds: `leg` (status of one leg), `join`, `leave`, `conference-start`, `conference-end`, `dial` (status = the new
-    state of the intent), `hang-up` (somebody asked for the end), `refused` (nothing was dialled), `checked` (no news).
+    state of the intent), `hang-up` (somebody asked for the end), `refused` (nothing was dialled), `unanswered` (what
+    follows: another number `to` under a new `intent`, or the end after `seconds`), `message` (for an answering machine:
+    `reason` is its TwiML), `checked` (no news).
     """
 
     kind: str
@@ -115,11 +127,17 @@ class Event:
     rule: str = ""
     conference_sid: str = ""
     duration: int | None = None
+    to: str = ""
+    intent: str = ""
+    seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Work owed to the outside. Kinds: dial, hang_up (a leg), announce (to the agent's leg), end_conference.
+    """Work owed to the outside.
+
+    Kinds: dial, follow_up (nobody answered: ask what follows), leave_message (to the customer's leg), hang_up (a leg),
+    announce (to the agent's leg), end_conference.
 
     `after` is how many seconds Twilio gets to do it by itself first.
     """
@@ -162,6 +180,23 @@ def role_of(call: Call, call_sid: str) -> str:
     return next((leg.role for leg in call.legs if leg.call_sid == call_sid), "")
 
 
-def new_role(call: Call) -> str:
-    """The role of a leg that a dial of ours made: the first is the customer's, a second one must be hung up."""
-    return "customer" if call.leg("customer") is None else "stray"
+def new_role(call: Call, intent: str = "") -> str:
+    """The role of a leg that a dial of ours made: the first is the customer's, a second one must be hung up.
+
+    So must one of an intent (where it is known) that has been given up for another number.
+    """
+    return "customer" if call.leg("customer") is None and intent in ("", call.intent) else "stray"
+
+
+def unanswered(call: Call) -> bool:
+    """Whether nobody answered, and it is still to be decided what follows: the agent waits, and plugins are asked."""
+    customer = call.leg("customer")
+    if call.over or not call.asks or customer is None or agent_gone(call) or call.end_requested_by:
+        return False
+    return customer.status in UNANSWERED and customer.status != "canceled"
+
+
+def has_message(call: Call) -> bool:
+    """Whether the customer's leg is an answering machine that a message is for, or is played to already."""
+    customer = call.leg("customer")
+    return bool(call.message and customer and customer.live and not call.end_requested_by)

@@ -261,7 +261,7 @@ def called_countries(case: Case) -> dict[str, str]:
         countries |= {country_of(number): f"number {number} of {name}" for number in numbers}
         region = case.settings.default_region(name)
         countries |= {region: f"default_region of {name}"} if region else {}
-    for plugin in set_up(case.settings)[0]:
+    for plugin in set_up(case.settings).plugins:
         named = getattr(plugin.instance, "countries", ())
         countries |= {str(country): f"countries of [plugins.{plugin.name}]" for country in named}
     return countries

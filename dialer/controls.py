@@ -44,7 +44,7 @@ def ask_for(
         if reason := CONTROLS[name].refuse(current):
             raise NotNow(reason)
         payload = {**(detail or {}), "by": by}
-        fact = Fact(f"control:{name}:{key}", f"{name}-requested", by, Event("checked", now), payload)
+        fact = Fact(f"control:{name}:{call.id}:{key}", f"{name}-requested", by, Event("checked", now), payload)
         event_id = add_event(tx, current, fact, now)
         if event_id is not None:
             add_job(tx, current, "control", f"{call.id}:control:{event_id}", now, event_id=event_id)

@@ -12,6 +12,7 @@ from dialer.calls import Call, Event, dial_due
 from dialer.crash import crash_point
 from dialer.records import Fact, find_call, record, record_truth
 from dialer.service import DETECTION_PATH, FALLBACK_PATH, JOIN_PATH, RECORDING_PATH, STATUS_PATH, Service
+from dialer.store import StoreError
 from dialer.twilio import Carrier, LegTruth
 from dialer.twiml import RECORDING_EVENTS
 
@@ -23,6 +24,11 @@ ABSENT_AFTER = 35.0
 LOOKS = 3
 #: Seconds after which a request without an outcome belongs to a process that died.
 SENDING_LIMIT = 15.0
+#: Seconds after its claim within which a request must be begun; connecting may take ten more (`transport`). A process
+#: that stood still in between must not dial for a call that counts as lost, and whose agent may have dialled again.
+SEND_WITHIN = 4.0
+#: The options of a recording of the customer's leg.
+OF_RECORDING = ("record", "recording_channels", "recording_track", "trim")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +45,49 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A call whose intent is now ours to send, or why not (yet): seconds to wait and a word for the log."""
+    """A call whose intent is now ours to send, or why not (yet): seconds to wait and a word for the log.
+
+    `at` is when it was claimed, by the steady clock.
+    """
 
     call: Call | None = None
     attempt: int = 0
     wait: float = 0.0
     word: str = ""
+    at: float = 0.0
 
 
 def dial(dialer: Service, carrier: Carrier, call_id: str, workspace: str) -> tuple[str, float]:
-    """Claim, send, settle. Gives a word for the log and the seconds until this job must run again (0 for never)."""
+    """Claim, send, settle. Gives a word for the log and the seconds until this job must run again (0 for never).
+
+    Raises StoreError when nothing was sent, and Unsettled when something was.
+    """
     crash_point("dial.before_claim")
     claimed = claim(dialer, call_id, workspace)
     if claimed.call is None:
         return claimed.word, claimed.wait
     crash_point("dial.after_claim")
-    outcome = send(dialer, carrier, claimed.call)
+    in_time = dialer.steady() - claimed.at < SEND_WITHIN
+    outcome = send(dialer, carrier, claimed.call) if in_time else HELD_UP
     crash_point("dial.after_post")
-    wait = settle(dialer, claimed, outcome)
+    return finish(dialer, claimed, outcome)
+
+
+class Unsettled(Exception):
+    """Twilio was asked to dial, and the store did not take what came of it: `finish` it later."""
+
+    def __init__(self, claimed: Claim, outcome: Outcome) -> None:
+        super().__init__(f"the store did not take the outcome: {outcome.state} {outcome.rule}".rstrip())
+        self.claimed = claimed
+        self.outcome = outcome
+
+
+def finish(dialer: Service, claimed: Claim, outcome: Outcome) -> tuple[str, float]:
+    """Commit the outcome; gives what `dial` gives. Raises Unsettled when the store does not answer."""
+    try:
+        wait = settle(dialer, claimed, outcome)
+    except StoreError as error:
+        raise Unsettled(claimed, outcome) from error
     crash_point("dial.after_record")
     return f"{outcome.state} {outcome.rule}".strip(), wait
 
@@ -79,7 +110,7 @@ def claim(dialer: Service, call_id: str, workspace: str) -> Claim:
         row = tx.one("intent", intent=call.intent, workspace=workspace)
         attempt = int(row["attempts"]) if row else 1
         after = record(tx, call, _fact(call, attempt, Outcome("sending"), now), now=now, plugins=plugins)
-        return Claim(after, attempt)
+        return Claim(after, attempt, at=dialer.steady())
 
 
 def send(dialer: Service, carrier: Carrier, call: Call) -> Outcome:
@@ -92,11 +123,13 @@ def send(dialer: Service, carrier: Carrier, call: Call) -> Outcome:
 
 def request_options(dialer: Service, call: Call) -> dict[str, object]:
     """The parameters of the dial request; every URL carries the intent, so that any callback finds the call."""
-    intent = call.intent
+    intent, options = call.intent, dict(call.options)
+    if options.pop("announcement", ""):  # a recording that follows it is begun where the customer is joined
+        options = {name: value for name, value in options.items() if name not in OF_RECORDING}
     asked: dict[str, object] = {
         "timeout": call.ring_seconds,
         "time_limit": call.time_limit,
-        **call.options,
+        **options,
         "url": dialer.url(JOIN_PATH, intent=intent, conference=call.conference),
         "fallback_url": dialer.url(FALLBACK_PATH, intent=intent),
         "status_callback": dialer.url(STATUS_PATH, intent=intent),
@@ -104,7 +137,7 @@ def request_options(dialer: Service, call: Call) -> dict[str, object]:
     }
     if "machine_detection" in call.options:  # beside the call: nobody who answered waits for a verdict
         asked |= {"async_amd": "true", "async_amd_status_callback": dialer.url(DETECTION_PATH, intent=intent)}
-    if call.options.get("record") == "true":
+    if options.get("record") == "true":
         asked["recording_status_callback"] = dialer.url(RECORDING_PATH, intent=intent)
         asked["recording_status_callback_event"] = list(RECORDING_EVENTS)
     return asked
@@ -166,6 +199,8 @@ def outcome_of(error: Exception) -> Outcome:
 
 UNREACHABLE = "The telephone network could not be reached. Please try again later."
 REFUSED = "The call could not be placed. Please tell your administrator."
+#: What a request came to that was never sent.
+HELD_UP = Outcome("planned", reason=UNREACHABLE, rule="held-up", detail="this process stood still after the claim")
 #: What the agent hears when Twilio refuses to dial, by error code; the code and Twilio's own words go on record.
 REFUSALS = {
     "21211": "That is not a valid phone number.",

@@ -6,6 +6,7 @@ import sys
 
 from dialer.config import load, load_last_good
 from dialer.errors import ConfigError
+from dialer.metrics import share
 from dialer.settings import Settings
 
 
@@ -21,7 +22,10 @@ def _load() -> Settings:
         sys.exit(3)
 
 
-bind = _load().server.bind
+_settings = _load()
+share(_settings.instance)
+
+bind = _settings.server.bind
 wsgi_app = "dialer.app:create_app()"
 worker_class = "gthread"
 workers = 2

@@ -25,7 +25,9 @@ from dialer.calls import (
     agent_present,
     changed,
     dial_due,
+    has_message,
     role_of,
+    unanswered,
 )
 
 #: How sure a piece of evidence is about who ended the call; the surest, then the earliest, counts.
@@ -48,6 +50,10 @@ def owed(call: Call) -> frozenset[Effect]:
     if dial_due(call):
         return frozenset({Effect("dial")})
     due = {Effect("hang_up", leg.call_sid, _grace(call, leg)) for leg in call.legs if leg.live and _must_end(call, leg)}
+    if unanswered(call):
+        due.add(Effect("follow_up"))
+    if has_message(call):
+        due |= _speak_to_machine(call)
     agent = call.leg("agent")
     if agent and agent.live and call.over and not call.end_requested_by and call.status != "rejected":
         due.add(_part_with_agent(call, agent))
@@ -75,6 +81,8 @@ def wait_seconds(call: Call) -> float | None:
     if call.dial in ("sending", "unknown"):
         return 15.0 if call.dial == "sending" else 5.0
     customer = call.leg("customer")
+    if has_message(call):
+        return WAITS["agent-joined"]
     if call.status == "in-progress" and not agent_present(call):
         return 3.0  # he may be alone: nobody has seen the agent
     if call.status == "in-progress" and customer and not customer.joined:
@@ -91,6 +99,10 @@ def _merge(call: Call, event: Event) -> Call:
         call = _merge_dial(call, event)
     if event.kind == "hang-up" and not call.over and not call.end_requested_by:
         call = changed(call, end_requested_by=event.by or "system")
+    if event.kind == "unanswered" and unanswered(call):
+        call = _dial_next(call, event) if event.to else _give_up(call, event)
+    if event.kind == "message" and not call.over and not call.message:
+        call = changed(call, message=event.reason)
     if event.kind == "refused" and not call.over:
         call = changed(call, status="rejected", dial="canceled", reason=event.reason, rule=event.rule)
     return _merge_evidence(call, event)
@@ -143,6 +155,18 @@ def _merge_dial(call: Call, event: Event) -> Call:
     return changed(call, dial=event.status, reason=reason, rule=(event.rule or call.rule) if closed else call.rule)
 
 
+def _dial_next(call: Call, event: Event) -> Call:
+    """Another number under an intent of its own; what is known of the last try is of no weight any more."""
+    legs = tuple(replace(leg, role="tried") if leg.role == "customer" else leg for leg in call.legs)
+    ring = event.seconds or call.ring_seconds
+    fresh = {"dial": "planned", "ended_by": "", "ended_rank": 0, "ended_at": None, "duration": None}
+    return changed(call, legs=legs, to=event.to, intent=event.intent, ring_seconds=ring, tries=call.tries + 1, **fresh)
+
+
+def _give_up(call: Call, event: Event) -> Call:
+    return changed(call, asks=False, reason=event.reason or call.reason, stay_seconds=event.seconds)
+
+
 def _merge_evidence(call: Call, event: Event) -> Call:
     """Keep the best evidence of who ended the call: the surest kind, then the earliest, then by name."""
     who = _ender(call, event)
@@ -158,7 +182,9 @@ def _merge_evidence(call: Call, event: Event) -> Call:
 def _ender(call: Call, event: Event) -> str:
     if event.kind == "leg" and event.status in LEG_FINAL:
         role = role_of(call, event.call_sid)
-        return "system" if role == "customer" and event.status in ("no-answer", "failed", "canceled") else role
+        if role == "customer" and event.status in ("no-answer", "failed", "canceled"):
+            return "system"
+        return role if role in ("agent", "customer") else ""
     if event.kind in ("leave", "conference-end", "hang-up", "refused"):
         return event.by
     return "system" if event.kind == "dial" and event.status in ("rejected", "absent") else ""
@@ -174,7 +200,7 @@ def _settle(call: Call) -> Call:
 def _status_from_facts(call: Call) -> str:
     customer = call.leg("customer")
     if customer and not customer.live:
-        return customer.status
+        return call.status if unanswered(call) else customer.status
     if call.dial in DIAL_CLOSED:
         return "canceled" if call.dial == "canceled" else "failed"
     if customer and customer.status in ("ringing", "in-progress"):
@@ -187,7 +213,7 @@ def _status_from_facts(call: Call) -> str:
 def _must_end(call: Call, leg: Leg) -> bool:
     if call.end_requested_by or leg.role == "stray":
         return True
-    return leg.role == "customer" and (call.over or agent_gone(call))
+    return leg.role == "customer" and (call.over or agent_gone(call)) and not has_message(call)
 
 
 def _grace(call: Call, leg: Leg) -> float:
@@ -198,5 +224,13 @@ def _grace(call: Call, leg: Leg) -> float:
 def _part_with_agent(call: Call, agent: Leg) -> Effect:
     """The customer is gone: tell an agent who never got him, or see that the conference ends after a talk."""
     if call.status in UNANSWERED:
-        return Effect("announce", agent.call_sid)
+        return Effect("announce", agent.call_sid, after=float(call.stay_seconds))
     return Effect("end_conference", after=GRACE)
+
+
+def _speak_to_machine(call: Call) -> set[Effect]:
+    """Take the machine's leg out of the conference to hear the message; its exit ends that, and frees the agent."""
+    customer, agent = call.leg("customer"), call.leg("agent")
+    if customer and not customer.left:
+        return {Effect("leave_message", customer.call_sid)}
+    return {Effect("end_conference", after=GRACE)} if agent and agent.live else set()

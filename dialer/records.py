@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dialer.calls import Call, Change, Effect, Event, Leg, changed, new_role, role_of
+from dialer.calls import DIAL_CLOSED, Call, Change, Effect, Event, Leg, changed, new_role, role_of
 from dialer.hookspecs import CallEvent
 from dialer.machine import apply, wait_seconds
+from dialer.metrics import count_hook
 from dialer.plugins import PluginSet, Verdict
 from dialer.store import Row, Tx
 from dialer.store.statements import CALL_CHANGES, CALL_COLUMNS
 from dialer.twilio import LegTruth
 
 log = logging.getLogger("dialer.records")
+
+#: Where the events come from that Twilio told only when it was asked.
+REPAIR = "reconcile"
 
 _RENAMED = {"to_number": "to", "from_number": "from_"}
 _FIELDS = [(column, _RENAMED.get(column, column)) for column in CALL_COLUMNS if column != "options"]
@@ -40,6 +44,7 @@ def load(tx: Tx, row: Row | None) -> Call | None:
         return None
     legs = tx.all("legs", call_id=row["id"], workspace=row["workspace"])
     values = {name: row[column] for column, name in _FIELDS}
+    values["asks"] = bool(values["asks"])
     return Call(
         **values,
         options=json.loads(row["options"]) if row["options"] != "{}" else {},
@@ -58,15 +63,19 @@ def add_call(tx: Tx, call: Call, twiml: str, now: float) -> None:
     for position, leg in enumerate(call.legs):
         _save_leg(tx, call, leg, position)
     if call.intent:
-        tx.run(
-            "add_intent",
-            id=call.intent,
-            call_id=call.id,
-            workspace=call.workspace,
-            account_sid=call.account_sid,
-            state=call.dial,
-            created_at=now,
-        )
+        _add_intent(tx, call, now)
+
+
+def _add_intent(tx: Tx, call: Call, now: float) -> None:
+    tx.run(
+        "add_intent",
+        id=call.intent,
+        call_id=call.id,
+        workspace=call.workspace,
+        account_sid=call.account_sid,
+        state=call.dial,
+        created_at=now,
+    )
 
 
 def record(tx: Tx, call: Call, fact: Fact, *, now: float, plugins: PluginSet) -> Call | None:
@@ -76,8 +85,8 @@ def record(tx: Tx, call: Call, fact: Fact, *, now: float, plugins: PluginSet) ->
         return None
     change = apply(call, fact.event)
     _raise_alarm(call, change.call)
-    after = _with_deadline(change.call, now)
-    save(tx, call, after)
+    after = _keep_deadline(call, _with_deadline(change.call, now))
+    save(tx, call, after, now)
     _queue(tx, call, Change(after, change.effects), fact, event_id, plugins, now)
     return after
 
@@ -94,20 +103,40 @@ def begin(tx: Tx, call: Call, twiml: str, fact: Fact, *, now: float, plugins: Pl
 
 
 def _queue(tx: Tx, before: Call, change: Change, fact: Fact, event_id: int, plugins: PluginSet, now: float) -> None:
-    """The jobs that a change owes, and the deliveries of its fact to the plugins."""
-    add_jobs(tx, change.call, change.effects, now)
+    """The jobs that a change owes, and the deliveries of its fact to the plugins; what ended is counted.
+
+    What Twilio says when asked is old news: by then it has had its time to end a leg or a conference by itself.
+    """
+    _count(tx, before, change.call)
+    effects = change.effects
+    if fact.source == REPAIR:
+        effects = tuple(replace(effect, after=0.0) for effect in effects)
+    add_jobs(tx, change.call, effects, now)
     for hook in _hooks_told(fact, before, change.call):
         add_deliveries(tx, change.call, hook, event_id, plugins, now)
 
 
+def _count(tx: Tx, before: Call, after: Call) -> None:
+    if after.over and not before.over:
+        tx.run("count", name="calls_ended", label=after.status)
+    if after.dial != before.dial and (after.dial == "accepted" or after.dial in DIAL_CLOSED):
+        tx.run("count", name="dials", label=after.dial)
+
+
 def record_truth(tx: Tx, call: Call, truth: LegTruth, *, source: str, now: float, plugins: PluginSet) -> Call:
     """Record what Twilio says of one leg, as a fact like any other, if it says anything new."""
-    role = role_of(call, truth.call_sid) or new_role(call)
-    event = Event("leg", now, role, truth.call_sid, status=truth.status, duration=truth.duration)
-    if apply(call, event).call == call:
+    event = leg_event(call, truth, now)
+    if event is None:
         return call
     fact = Fact(f"{source}:{truth.call_sid}:{truth.status}", f"leg-{truth.status}", source, event)
     return record(tx, call, fact, now=now, plugins=plugins) or call
+
+
+def leg_event(call: Call, truth: LegTruth, now: float) -> Event | None:
+    """What Twilio says of one leg as an event; None when it says nothing new."""
+    role = role_of(call, truth.call_sid) or new_role(call)
+    event = Event("leg", now, role, truth.call_sid, status=truth.status, duration=truth.duration)
+    return None if apply(call, event).call == call else event
 
 
 def add_event(tx: Tx, call: Call, fact: Fact, now: float) -> int | None:
@@ -130,7 +159,7 @@ def add_event(tx: Tx, call: Call, fact: Fact, now: float) -> int | None:
     return None if row is None else int(row["id"])
 
 
-def save(tx: Tx, before: Call, after: Call) -> None:
+def save(tx: Tx, before: Call, after: Call, now: float) -> None:
     """Write what differs: the call's row, its changed legs, its intent's state."""
     tx.run(
         "save_call",
@@ -142,7 +171,10 @@ def save(tx: Tx, before: Call, after: Call) -> None:
         if leg not in before.legs:
             _save_leg(tx, after, leg, position)
     customer = after.leg("customer")
-    if after.intent and (after.dial != before.dial or customer != before.leg("customer")):
+    if after.intent != before.intent:
+        tx.run("close_intent", intent=before.intent, workspace=after.workspace)
+        _add_intent(tx, after, now)
+    elif after.intent and (after.dial != before.dial or customer != before.leg("customer")):
         tx.run(
             "save_intent",
             intent=after.intent,
@@ -153,8 +185,8 @@ def save(tx: Tx, before: Call, after: Call) -> None:
 
 
 def add_jobs(tx: Tx, call: Call, effects: Iterable[Effect], now: float) -> None:
-    """Queue effects; one that is already waiting is not queued twice."""
-    for effect in effects:
+    """Queue effects, in an order that no chance decides; one that is already waiting is not queued twice."""
+    for effect in sorted(effects, key=lambda effect: effect.key):
         add_job(
             tx,
             call,
@@ -197,13 +229,14 @@ def add_job(
 
 def add_deliveries(tx: Tx, call: Call, hook: str, event_id: int, plugins: PluginSet, now: float) -> None:
     """Owe this event to every plugin that has the hook."""
-    for plugin in plugins.tells(hook):
+    for plugin in plugins.tells(hook, call.workspace):
         key = f"{call.id}:deliver:{plugin}:{hook}:{event_id}"
         add_job(tx, call, "deliver", key, now, plugin=plugin, hook=hook, event_id=event_id)
 
 
 def add_verdicts(tx: Tx, call: Call, verdicts: Iterable[Verdict]) -> None:
     for verdict in verdicts:
+        count_hook(verdict.plugin, verdict.hook, verdict.milliseconds / 1000, failed=bool(verdict.error))
         tx.run(
             "add_verdict",
             workspace=call.workspace,
@@ -231,7 +264,7 @@ def told_event(row: Row) -> CallEvent:
 def postpone(tx: Tx, call: Call, now: float) -> Call:
     """Move the deadline of an unchanged call on, so that it is asked about again in time."""
     after = _with_deadline(call, now)
-    save(tx, call, after)
+    save(tx, call, after, now)
     return after
 
 
@@ -247,6 +280,14 @@ def _raise_alarm(before: Call, after: Call) -> None:
 def _with_deadline(call: Call, now: float) -> Call:
     wait = wait_seconds(call)
     return changed(call, deadline=None if wait is None else now + wait)
+
+
+def _keep_deadline(before: Call, after: Call) -> Call:
+    """News that leaves a call in its state puts off no look at it: the next news may be the one that is lost."""
+    if before.deadline is None or after.deadline is None:
+        return after
+    same = (before.status, before.dial, wait_seconds(before)) == (after.status, after.dial, wait_seconds(after))
+    return changed(after, deadline=min(before.deadline, after.deadline)) if same else after
 
 
 def _save_leg(tx: Tx, call: Call, leg: Leg, position: int) -> None:

@@ -13,7 +13,7 @@ from dialer import hookspecs
 from dialer.config import SECTIONS
 from dialer.discovery import HOOKS
 from dialer.hookspecs import Option
-from dialer.settings import PluginList, Workspace, WorkspaceTwilio
+from dialer.settings import PluginList, Workspace, WorkspacePlugins, WorkspaceTwilio
 from dialer.tables import kind, settings_of, shown
 
 _MADE = "<!-- Made by `python -m dialer.reference {page} > docs/{page}.md`; a test compares. -->"
@@ -26,7 +26,7 @@ def hooks() -> str:
     for name in _in_call_order():
         function = getattr(hookspecs, name)
         lines += [f"## {name}", "", f"`{name}{_signature(function)}`", "", *_hook(function), ""]
-    for value in (hookspecs.Refusal, hookspecs.Route, hookspecs.CallEvent):
+    for value in (hookspecs.Refusal, hookspecs.Remark, hookspecs.Route, hookspecs.CallEvent):
         name = value.__name__
         lines += [f"## {name}", "", f"`{name}{_signature(value)}`", "", *_paragraphs(value), ""]
     lines += ["## Dial options", "", *_options(hookspecs.DIAL_OPTIONS), ""]
@@ -42,6 +42,7 @@ def configuration() -> str:
         "plugins": PluginList,
         "workspaces.NAME": Workspace,
         "workspaces.NAME.twilio": WorkspaceTwilio,
+        "workspaces.NAME.plugins": WorkspacePlugins,
     }.items():
         lines += ["", f"## [{section}]", "", *_paragraphs(cls), "", *_settings(section, cls)]
     return "\n".join(lines) + "\n"
@@ -65,6 +66,7 @@ with a secret (`chmod 600`), and that goes for `dialer.toml` if it holds one its
 
 `DIALER_PLUGINS`, a list with commas, takes the place of `[plugins] enabled`; empty, it turns all plugins
 off. A change of the plugins' list or tables works at once, in every process; all else needs a restart.
+`dialer plugins` makes such changes, keeps the file's comments, and knows who made which.
 Write a new file and rename it over the old one, so that nobody reads half of it. A file that is gone, empty
 or wrong changes nothing.
 """

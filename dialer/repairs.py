@@ -7,11 +7,11 @@ from typing import Any
 
 from dialer.calls import Call, Event
 from dialer.plugins import PluginSet
-from dialer.records import Fact, record
+from dialer.records import REPAIR, Fact, record
 from dialer.store import Tx
 
 #: Where the reconciler's events come from; events of any other source are no repairs.
-SOURCE = "reconcile"
+SOURCE = REPAIR
 
 LEGS = {
     "agent": "the agent's leg",

@@ -177,6 +177,16 @@ class PluginList:
     enabled: Annotated[tuple[str, ...], Setting("the plugins that are on, in the order they are asked")] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkspacePlugins:
+    """Plugins that differ for one workspace; settings that do stand in [workspaces.NAME.plugins.PLUGIN].
+
+    All other settings are those of [plugins.PLUGIN], and the order is that of [plugins] enabled.
+    """
+
+    disabled: Annotated[tuple[str, ...], Setting("plugins of [plugins] enabled that are off here")] = ()
+
+
 @dataclass(frozen=True)
 class Account:
     """A Twilio account that Dialer serves; `tokens` are the current auth token and the previous one."""
@@ -196,7 +206,10 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All of dialer.toml and the environment. `plugin_tables` are raw: plugins check their own."""
+    """All of dialer.toml and the environment. `plugin_tables` and `workspace_tables` are raw: plugins check their own.
+
+    `plugins_in_file` is the list that DIALER_PLUGINS may have taken the place of.
+    """
 
     source: Source
     instance: Path
@@ -205,7 +218,10 @@ class Settings:
     twilio: Twilio = field(default_factory=Twilio)
     calls: Calls = field(default_factory=Calls)
     plugins: PluginList = field(default_factory=PluginList)
+    plugins_in_file: PluginList = field(default_factory=PluginList)
     plugin_tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    workspace_plugins: Mapping[str, WorkspacePlugins] = field(default_factory=dict)
+    workspace_tables: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict, repr=False)
     workspaces: Mapping[str, Workspace] = field(default_factory=dict)
     accounts: tuple[Account, ...] = ()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from dialer.calls import LEG_FINAL
 from dialer.errors import ConfigError
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from twilio.http import HttpClient
     from twilio.rest import Client
     from twilio.rest.api.v2010.account.call import CallInstance
+    from twilio.rest.api.v2010.account.recording import RecordingInstance
 
 #: Answers to a change of something that has ended: the call is over, the conference is, or it is not found.
 ENDED_CODES = frozenset({21220, 16022, 20404})
 
 _CALL_SID = re.compile(r"CA[0-9a-f]{32}")
+_TWILIO = re.compile(r"https://([a-z0-9-]+\.)+twilio\.com")
 
 T = TypeVar("T")
 
@@ -33,6 +36,20 @@ class LegTruth:
     status: str
     created_at: float
     duration: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingTruth:
+    """A recording as Twilio has it: its URL without the ending .wav or .mp3, its length in seconds.
+
+    `status` is in-progress, paused, stopped, processing, completed or absent.
+    """
+
+    sid: str
+    status: str
+    url: str
+    duration: int
+    channels: int
 
 
 class Carrier:
@@ -50,12 +67,15 @@ class Carrier:
 
         from dialer.transport import Transport
 
-        account = self.account
-        user, secret = account.sid, account.tokens[0]
-        if account.api_key and account.api_secret:
-            user, secret = account.api_key, account.api_secret
         http = self._http or Transport(self.api_base)
-        return Client(user, secret.reveal(), account_sid=account.sid, http_client=http)
+        return Client(*self._credentials(), account_sid=self.account.sid, http_client=http)
+
+    def _credentials(self) -> tuple[str, str]:
+        """The API key, which can be revoked alone, or else the account's own token."""
+        account = self.account
+        if account.api_key and account.api_secret:
+            return account.api_key, account.api_secret.reveal()
+        return account.sid, account.tokens[0].reveal()
 
     def prepare(self) -> None:
         """Build the client, so that what is wrong with it shows before a dial is under way."""
@@ -80,6 +100,35 @@ class Carrier:
         """Take a leg out of its conference to hear this TwiML; False when the leg has ended."""
         return _unless_ended(lambda: self.client.calls(call_sid).update(twiml=twiml)) is not None
 
+    def set_recording(self, status: str, *, call_sid: str, conference_sid: str) -> None:
+        """Pause or resume the running recording of a leg, or of the conference; silence takes the pause's place."""
+        owner = self.client.calls(call_sid) if call_sid else self.client.conferences(conference_sid)
+        options = {"pause_behavior": "silence"} if status == "paused" else {}
+        owner.recordings("Twilio.CURRENT").update(status=status, **options)
+
+    def recordings(self, *, call_sids: Iterable[str], conference_sid: str) -> list[RecordingTruth]:
+        """What was recorded of these legs and of the conference."""
+        owners: list[dict[str, str]] = [{"call_sid": sid} for sid in call_sids]
+        if conference_sid:
+            owners.append({"conference_sid": conference_sid})
+        return [self._recording(one) for owner in owners for one in self.client.recordings.list(**owner, limit=50)]
+
+    def _recording(self, one: RecordingInstance) -> RecordingTruth:
+        url = f"https://api.twilio.com/2010-04-01/Accounts/{self.account.sid}/Recordings/{one.sid}"
+        return RecordingTruth(str(one.sid), str(one.status), url, int(one.duration or 0), int(one.channels or 1))
+
+    def delete_recording(self, recording_sid: str) -> bool:
+        """Delete a recording that is over; False when there is none (any more)."""
+        return _unless_ended(lambda: self.client.recordings(recording_sid).delete()) is not None
+
+    def fetch(self, url: str) -> Iterator[bytes]:
+        """The body of a file at Twilio's, piece by piece. Raises ValueError for a URL that is not Twilio's."""
+        parts, base = urlsplit(url), urlsplit(self.api_base)
+        if parts[:2] != base[:2] and not _TWILIO.fullmatch(f"{parts.scheme}://{parts.netloc}"):
+            raise ValueError(f"{url!r:.100} is no address of Twilio's, and gets no credentials")
+        self.prepare()
+        yield from self.client.http_client.stream(url, self._credentials())
+
     def leg(self, call_sid: str) -> LegTruth:
         return _truth(self.client.calls(call_sid).fetch())
 
@@ -97,6 +146,12 @@ class Carrier:
         if not sid:
             return False
         return _unless_ended(lambda: self.client.conferences(sid).update(status="completed")) is not None
+
+    def participants(self, conference_sid: str, name: str) -> frozenset[str]:
+        """The CallSids of who is in a conference now; none when it has not begun or is over."""
+        sid = conference_sid or self._running_conference(name)
+        found = _unless_ended(lambda: self.client.conferences(sid).participants.list(limit=50)) if sid else None
+        return frozenset(str(one.call_sid) for one in found or ())
 
     def _running_conference(self, name: str) -> str:
         found = self.client.conferences.list(friendly_name=name, limit=20)

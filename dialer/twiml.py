@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from twilio.twiml.voice_response import Dial, VoiceResponse
 
@@ -25,6 +26,21 @@ def sentence(text: str, language: str) -> str:
     response.say(clean(text), language=language)
     response.hangup()
     return str(response)
+
+
+def message(say: str, play: str, language: str) -> str:
+    """Play a sound file or say a text to an answering machine, and hang up."""
+    response = VoiceResponse()
+    _speak(response, say, play, language)
+    response.hangup()
+    return str(response)
+
+
+def _speak(response: VoiceResponse, say: str, play: str, language: str) -> None:
+    if play:
+        response.play(clean(play))
+    else:
+        response.say(clean(say), language=language)
 
 
 def agent_conference(
@@ -59,8 +75,26 @@ def agent_conference(
     )
 
 
-def customer_conference(name: str, *, status_callback: str, time_limit: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What comes before the customer is joined: a sentence or a sound's URL, and a recording that begins after it.
+
+    `recording` are the attributes of <Recording> (Twilio docs, recording noun); empty when there is none.
+    """
+
+    announcement: str
+    language: str
+    recording: Mapping[str, str]
+
+
+def customer_conference(name: str, *, status_callback: str, time_limit: int, opening: Opening | None = None) -> str:
     """Put the customer into the conference, which ends when he leaves; should he be first, it tells us of itself."""
+    response = VoiceResponse()
+    if opening:
+        sound = opening.announcement if opening.announcement.startswith("https://") else ""
+        _speak(response, opening.announcement, sound, opening.language)
+        if opening.recording:
+            response.start().recording(**opening.recording)
     return _conference(
         name,
         time_limit,
@@ -72,12 +106,15 @@ def customer_conference(name: str, *, status_callback: str, time_limit: int) -> 
             "status_callback": status_callback,
             "status_callback_event": CONFERENCE_EVENTS,
         },
+        response,
     )
 
 
-def _conference(name: str, time_limit: int, attributes: Mapping[str, str]) -> str:
+def _conference(
+    name: str, time_limit: int, attributes: Mapping[str, str], response: VoiceResponse | None = None
+) -> str:
     dial = Dial(time_limit=time_limit)
     dial.conference(name, **{key: clean(value) for key, value in attributes.items()})
-    response = VoiceResponse()
+    response = response or VoiceResponse()
     response.append(dial)
     return str(response)

@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from dialer import twiml
 from dialer.calls import Call, Event, agent_gone, new_role, role_of
+from dialer.crash import crash_point
 from dialer.openapi import webhook
 from dialer.placing import Draft, decide, serves
 from dialer.plugins import PluginSet
@@ -77,7 +78,8 @@ def new_call(dialer: Service, hook: Webhook, identity: str, workspace: str, plug
         requested_at=dialer.clock(),
         ring_seconds=calls.ring_seconds,
         time_limit=calls.time_limit_seconds,
-        plugins=plugins.label,
+        plugins=plugins.in_workspace(workspace).label,
+        asks=plugins.in_workspace(workspace).follow_up,
     )
 
 
@@ -89,6 +91,9 @@ def place(dialer: Service, hook: Webhook, draft: Draft) -> str:
         if known:
             hook.notes["outcome"] = "replayed"
             return str(known["twiml"])
+        # Of a leg that is no agent's, each repetition would make another call.
+        if tx.one("call_of_leg", call_sid=call_sid, account_sid=hook.account.sid):
+            raise Refused(400, "field CallSid is of a leg that no agent called with")
         if tx.one("conference_taken", conference=draft.call.conference):  # by a plugin that names two calls alike
             draft.call = replace(draft.call, conference=conference_name(dialer, draft.call.workspace))
         answer, now = first_twiml(dialer, draft), dialer.clock()
@@ -98,6 +103,8 @@ def place(dialer: Service, hook: Webhook, draft: Draft) -> str:
         fact = Fact(f"twiml:{call_sid}", "call-started", "webhook", event, hook.form)
         call = begin(tx, draft.call, answer, fact, now=now, plugins=draft.plugins)
         add_verdicts(tx, call, draft.verdicts)
+        crash_point("twiml.before_commit")
+    crash_point("twiml.after_commit")
     note(hook, call, f"refused {refusal.rule}" if refusal else "conference")
     if refusal:
         hook.notes["reason"] = refusal.reason
@@ -136,6 +143,7 @@ def conference_status(dialer: Service, hook: Webhook) -> Answer:
         event = conference_event(call, hook, name, now)
         key = f"conference:{conference_sid}:{hook.get('SequenceNumber')}:{name}:{event.call_sid}"
         store_fact(hook, tx, call, Fact(key, name, "webhook", event, hook.form), now, plugins)
+    crash_point("event.after_commit")
     return no_content()
 
 
@@ -171,13 +179,14 @@ def status(dialer: Service, hook: Webhook) -> Answer:
         event = Event(
             "leg",
             hook.happened_at(now),
-            role_of(call, call_sid) or new_role(call),
+            role_of(call, call_sid) or new_role(call, hook.query.get("intent", "")),
             call_sid,
             status=leg_status,
             duration=int(duration) if duration.isdecimal() and len(duration) < 10 else None,
         )
         key = f"status:{call_sid}:{hook.get('SequenceNumber')}:{leg_status}"
         store_fact(hook, tx, call, Fact(key, f"leg-{leg_status}"[:60], "webhook", event, hook.form), now, plugins)
+    crash_point("event.after_commit")
     return no_content()
 
 
@@ -191,10 +200,11 @@ def answer_customer(dialer: Service, hook: Webhook) -> Answer:
         if call is None or call.conference != conference:
             hook.notes["outcome"] = "refused unknown-conference"
             return say(dialer, "This call cannot be connected. Goodbye.")
-        role = role_of(call, call_sid) or new_role(call)
+        role = role_of(call, call_sid) or new_role(call, hook.query.get("intent", ""))
         event = Event("leg", now, role, call_sid, status="in-progress")
         fact = Fact(f"join:{call_sid}", "customer-answered", "webhook", event, hook.form)
         call = store_fact(hook, tx, call, fact, now, plugins)
+    crash_point("event.after_commit")
     if may_join(call, role):
         hook.notes["outcome"] = "conference"
         return xml(customer_twiml(dialer, call))
@@ -209,11 +219,31 @@ def may_join(call: Call, role: str) -> bool:
 
 def customer_twiml(dialer: Service, call: Call) -> str:
     return twiml.customer_conference(
-        call.conference, status_callback=dialer.url(CONFERENCE_STATUS_PATH), time_limit=call.time_limit
+        call.conference,
+        status_callback=dialer.url(CONFERENCE_STATUS_PATH),
+        time_limit=call.time_limit,
+        opening=opening(dialer, call),
     )
 
 
+def opening(dialer: Service, call: Call) -> twiml.Opening | None:
+    """What the customer hears before he is joined, and the recording that must not begin before he heard it."""
+    options, recording = call.options, {}
+    if not options.get("announcement"):
+        return None
+    if options.get("record") == "true":
+        recording = {
+            "channels": options.get("recording_channels", "mono"),
+            "track": options.get("recording_track", "both"),
+            "trim": options.get("trim", "do-not-trim"),
+            "recording_status_callback": dialer.url(RECORDING_PATH, intent=call.intent),
+            "recording_status_callback_event": " ".join(twiml.RECORDING_EVENTS),
+        }
+    return twiml.Opening(options["announcement"], dialer.settings.calls.language, recording)
+
+
 @webhooks.post(DETECTION_PATH)
+@webhook("CallSid", "AnsweredBy", query=["intent"])
 def machine_detection(dialer: Service, hook: Webhook) -> Answer:
     """Who answered the customer's phone. It changes nothing by itself: plugins are told, and may act."""
     call_sid, answered_by = hook.sid(), hook.field("AnsweredBy")
@@ -223,6 +253,7 @@ def machine_detection(dialer: Service, hook: Webhook) -> Answer:
 
 
 @webhooks.post(RECORDING_PATH)
+@webhook("RecordingSid", "RecordingStatus", query=["intent", "conference"])
 def recording(dialer: Service, hook: Webhook) -> Answer:
     """A recording of the customer's leg or of the conference: in-progress, completed (with its URL) or absent."""
     sid, state = hook.field("RecordingSid"), hook.field("RecordingStatus")
@@ -277,6 +308,7 @@ def store_fact(hook: Webhook, tx: Tx, call: Call, fact: Fact, now: float, plugin
     after = record(tx, call, fact, now=now, plugins=plugins)
     note(hook, after or call, "stored" if after else "known already")
     hook.notes["event"] = fact.name
+    crash_point("event.before_commit")
     return after or call
 
 

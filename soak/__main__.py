@@ -6,6 +6,7 @@ import click
 
 from soak.chaos import kills, nemesis, steady
 from soak.crashes import crashes
+from soak.plugins import plugins
 from soak.powercut import power
 from soak.requests import requests
 
@@ -15,7 +16,7 @@ def soak() -> None:
     """Prove the promises of docs/reliability.md, at length."""
 
 
-for command in (crashes, kills, nemesis, power, requests, steady):
+for command in (crashes, kills, nemesis, plugins, power, requests, steady):
     soak.add_command(command)
 
 if __name__ == "__main__":

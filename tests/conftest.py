@@ -12,14 +12,23 @@ from hypothesis import HealthCheck, settings
 
 from dialer.calls import Call
 from dialer.records import find_call
-from dialer.simulator import AgentPlan, Faults, Knobs
+from dialer.simulator import AgentPlan, Knobs
 from dialer.simulator import Call as NetworkLeg
+from dialer.simulator.chaos import WorldFaults
 from dialer.simulator.invariants import check
 from dialer.simulator.world import FAST, Agent, World
+from tests.conformance import every_answer_conforms
 
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("dialer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dialer")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _answers_are_as_described() -> Iterator[None]:
+    with every_answer_conforms():
+        yield
+
 
 ANSWERS, BUSY, NEVER, UNREACHABLE, VOICEMAIL, HANGS_UP = (f"+1415555010{digit}" for digit in range(1, 7))
 REFUSED_BY_TWILIO, SLOW = "+14155550107", "+14155550108"
@@ -104,7 +113,7 @@ class Stage:
     def ends(self) -> None:
         """Play to the end, and find every invariant kept."""
         self.world.settle()
-        assert {name: found for name, found in check(self.world).items() if found} == {}
+        assert {name: found for name, found in check(self.world.record()).items() if found} == {}
 
 
 @pytest.fixture
@@ -116,7 +125,7 @@ def make_stage(tmp_path: Path) -> Iterator[Any]:
         folder = tmp_path / f"world{len(stages)}"
         folder.mkdir()
         options["knobs"] = Knobs(cps=FAST, **options.pop("knobs", {}))
-        options["faults"] = Faults(**options.pop("faults", {}))
+        options["faults"] = WorldFaults(**options.pop("faults", {}))
         stages.append(Stage(World(folder, **options)))
         return stages[-1]
 

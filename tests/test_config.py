@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dialer.config import SECTIONS, check, load, mark, reload, write_first
 from dialer.errors import ConfigError
 from dialer.reference import configuration
-from dialer.settings import PluginList, Settings, Workspace, WorkspaceTwilio
+from dialer.settings import PluginList, Settings, Workspace, WorkspacePlugins, WorkspaceTwilio
 from dialer.tables import Secret, Setting, Source, kind, read, settings_of
 
 ROOT = Path(__file__).parent.parent
@@ -582,7 +582,7 @@ def test_the_configuration_page_is_fresh() -> None:
 
 
 def test_every_setting_says_what_it_means() -> None:
-    for cls in (*SECTIONS.values(), PluginList, Workspace, WorkspaceTwilio):
+    for cls in (*SECTIONS.values(), PluginList, Workspace, WorkspacePlugins, WorkspaceTwilio):
         assert all(setting.meaning for _, setting, _ in settings_of(cls).values())
 
 
@@ -592,9 +592,11 @@ def test_the_example_shows_every_setting_and_is_right_as_it_is(tmp_path: Path) -
     assert settings.plugins.enabled == ("number_policy",)
     full = tomllib.loads(re.sub(r"^# (?=\[|\w+ = )", "", text, flags=re.MULTILINE))
     own = full["workspaces"]["ws_demo"].pop("twilio")
-    sections = {name: full[name] for name in SECTIONS}
+    plugins = full["workspaces"]["ws_demo"].pop("plugins")
+    assert plugins.pop("number_policy") == {"countries": ["GB"]}
+    sections = {name: full[name] for name in SECTIONS} | {"plugins of one": plugins}
     sections |= {"own": own, "workspace": full["workspaces"]["ws_demo"]}
-    classes = {**SECTIONS, "own": WorkspaceTwilio, "workspace": Workspace}
+    classes = {**SECTIONS, "own": WorkspaceTwilio, "workspace": Workspace, "plugins of one": WorkspacePlugins}
     assert {name: set(table) for name, table in sections.items()} == {
         name: set(settings_of(cls)) for name, cls in classes.items()
     }

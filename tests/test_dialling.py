@@ -392,7 +392,7 @@ def test_a_leg_that_no_callback_told_of_is_found_in_the_list(stage: Any, monkeyp
     assert talker.call.dial == "accepted"
     assert talker.call.leg("customer").call_sid == stage.dialled()[0].sid
     sources = {row["name"]: row["source"] for row in talker.rows("events_of_call", after=0)}
-    assert sources["dial-unknown"] == sources["leg-" + talker.call.leg("customer").status] == "rest"
+    assert sources["dial-unknown"] == sources["leg-" + talker.call.leg("customer").status] == "reconcile"
     assert len(stage.dialled()) == 1
 
 
@@ -440,6 +440,18 @@ def test_a_leg_that_appears_after_it_was_given_up_is_hung_up_with_an_alarm(
         f"late_leg: {talker.call.id} was given up, and has a customer leg {late.sid} now"
     ]
     assert (talker.call.status, talker.call.settled) == ("failed", True)
+
+
+@pytest.mark.parametrize(("stood_still", "came_to"), [(3.9, "accepted"), (4.1, "planned")])
+def test_a_process_that_stood_still_after_its_claim_does_not_dial(
+    world: World, peer_that: Any, stood_still: float, came_to: str
+) -> None:
+    peer, call, moments = peer_that(answers("201 Created", f'{{"sid": "{SID}"}}')), waiting(world), [0.0, stood_still]
+    dialer = replace(world.dialer, steady=lambda: moments.pop(0))
+    word, again = dial(dialer, Carrier(ACCOUNT, peer.url), call.id, call.workspace)
+    after = now_of(dialer, call)
+    assert (after.dial, len(peer.requests)) == (came_to, came_to == "accepted")
+    assert (word, again) == (("accepted", 0.0) if came_to == "accepted" else ("planned held-up", BACKOFF[0]))
 
 
 def test_a_callback_before_the_answer_binds_the_leg_and_the_answer_adds_nothing(world: World) -> None:

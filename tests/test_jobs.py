@@ -13,8 +13,9 @@ import pytest
 
 from dialer import jobs
 from dialer.calls import Call
+from dialer.deliveries import RETRIES as DELIVERY_RETRIES
 from dialer.hookspecs import hookimpl
-from dialer.jobs import CORE_RETRIES, DELIVERY_RETRIES, LEASE, Result, Worker
+from dialer.jobs import CORE_RETRIES, LEASE, Result, Worker
 from dialer.logs import TextFormatter
 from dialer.records import add_job, find_call
 from dialer.simulator import Faults
@@ -213,13 +214,14 @@ def test_a_delivery_is_retried_for_a_day_and_is_then_dead(make_stage: Any) -> No
     assert row["done_at"] - row["created_at"] == pytest.approx(sum(DELIVERY_RETRIES), rel=0.2)
 
 
-def test_a_delivery_to_a_plugin_that_was_switched_off_ends(stage: Any) -> None:
+def test_a_delivery_to_a_plugin_that_was_switched_off_waits_for_it(stage: Any) -> None:
     world, call = stage.world, refused_call(stage)
     with world.dialer.store.write() as tx:
         add_job(tx, call, "deliver", "k", world.network.now, plugin="gone", hook="call_ended", event_id=1)
     (job,) = take(world, deliveries=True)
     world.worker.run(job)
-    assert [row["result"] for row in job_rows(world, call) if row["kind"] == "deliver"] == ["plugin is off"]
+    (row,) = [row for row in job_rows(world, call) if row["kind"] == "deliver"]
+    assert (row["status"], row["attempts"], row["result"]) == ("waiting", 0, "waits: plugin gone is off")
 
 
 def test_every_delivery_is_done_dead_or_pending(make_stage: Any) -> None:
@@ -302,7 +304,8 @@ def test_a_call_that_is_gone_from_the_store_does_not_stop_a_worker(stage: Any) -
     with world.dialer.store.read() as tx:
         rows = tx.all("jobs_of_call", call_id="call_gone", workspace=call.workspace)
         assert find_call(tx, "call", call_id="call_gone", workspace=call.workspace) is None
-    assert {row["status"] for row in rows} == {"done"}
+    assert {row["status"] for row in rows if row["kind"] != "deliver"} == {"done"}
+    assert {row["status"] for row in rows if row["kind"] == "deliver"} == {"dead"}
 
 
 @pytest.mark.parametrize(
@@ -317,3 +320,35 @@ def test_a_call_that_is_gone_from_the_store_does_not_stop_a_worker(stage: Any) -
 )
 def test_a_simulator_gets_what_is_meant_for_twilio(url: str, base: str, sent_to: str) -> None:
     assert rebase(url, base) == sent_to
+
+
+def test_a_new_process_takes_what_the_last_one_had_taken_but_no_delivery_that_was_begun_twice(stage: Any) -> None:
+    call = stage.agent_dials(NEVER).call
+    worker, store, now = stage.world.worker, stage.world.dialer.store, stage.world.network.now
+    with store.write() as tx:
+        add_job(tx, call, "reconcile", "ours", now)
+        add_job(tx, call, "deliver", "once", now, plugin="crm", hook="call_started")
+        add_job(tx, call, "deliver", "twice", now, plugin="pbx", hook="call_started")
+    for plugin in ("", "crm", "pbx"):
+        worker.claim(plugin, 10)
+    store.database().execute("UPDATE jobs SET attempts = 2 WHERE key = 'twice'")
+    assert worker.due() == []
+    worker.wake()
+    assert worker.due() == ["", "crm"]
+
+
+def test_every_status_of_a_job_comes_due_or_is_an_end(stage: Any) -> None:
+    """pending and doing (by its lease) are taken, waiting is woken or buried by the sweep, done and dead are ends."""
+    world, call = stage.world, refused_call(stage)
+    now = world.worker.dialer.clock()
+    statuses = ("pending", "doing", "waiting", "done", "dead")
+    database = world.dialer.store.database()
+    for status in statuses:
+        with world.dialer.store.write() as tx:
+            add_job(tx, call, "announce" if status != "waiting" else "deliver", status, now, run_at=now,
+                    plugin="gone" if status == "waiting" else "")  # fmt: skip
+        database.execute("UPDATE jobs SET status = ? WHERE key = ?", (status, status))
+    assert sorted(job["key"] for job in world.worker.claim("", 100)) == ["doing", "pending"]
+    world.worker.sweep()
+    found = {row["key"]: row["status"] for row in job_rows(world, call) if row["key"] in statuses}
+    assert found == {"pending": "doing", "doing": "doing", "waiting": "dead", "done": "done", "dead": "dead"}

@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dialer import Call, CallEvent, hookimpl
+import pytest
+from twilio.base.exceptions import TwilioRestException
+
+from dialer import Call, CallEvent, Host, RetryLater, Secret, hookimpl
+from dialer.settings import Account
 from dialer.signature import signature_of
+from dialer.simulator.server import AccountConfig, SimulatorConfig, serve_in_thread
 from dialer.simulator.world import PUBLIC_URL
+from dialer.twilio import Carrier
 
 ANSWERS, VOICEMAIL = "+14155550101", "+14155550105"
 
@@ -76,6 +82,96 @@ def test_a_machine_is_noticed_beside_the_call_which_waits_for_nothing(make_stage
     assert ("machine-detection", "machine_end_beep") in listener.told
     events = talker.events()
     assert events.index("customer-answered") < events.index("participant-join", 2) < events.index("machine-detection")
+
+
+@dataclass(eq=False)
+class Told:
+    """Has the customer told something first, and records nothing."""
+
+    announcement: str = "Welcome."
+
+    @hookimpl
+    def dial_options(self, call: Call) -> dict[str, str]:
+        return {"announcement": self.announcement, "trim": "trim-silence"}
+
+
+def test_an_announcement_is_for_the_customer_alone_and_no_parameter_of_the_dial_request(make_stage: Any) -> None:
+    stage = make_stage(plugins=(Told(),))
+    talker = stage.agent_dials(ANSWERS)
+    stage.lasts(10)
+    talker.hangs_up()
+    stage.ends()
+    (leg,) = stage.dialled()
+    assert (stage.heard(leg), talker.heard, talker.call.status) == (["Welcome."], [], "completed")
+    network = stage.world.network
+    unknown = [alert for alert in network.accounts[stage.world.account_sid].alerts if alert.code == 20001]
+    assert (network.recordings, unknown) == ({}, [])
+
+
+def test_a_customer_who_hangs_up_during_the_announcement_leaves_nobody_alone(make_stage: Any) -> None:
+    stage = make_stage(plugins=(Told("word " * 99),))
+    talker = stage.agent_dials(ANSWERS)
+    stage.lasts(12)
+    stage.phone().hangs_up()
+    stage.lasts(10)
+    assert talker.leg.end_time is not None
+    stage.ends()
+
+
+@dataclass(eq=False)
+class Borrower:
+    """Asks Twilio through its host."""
+
+    host: Host = field(default_factory=Host)
+
+    @hookimpl
+    def dial_options(self, call: Call) -> dict[str, str]:
+        return {"record": "true"}
+
+
+def test_a_plugin_fetches_pauses_and_deletes_through_its_host(make_stage: Any) -> None:
+    plugin = Borrower()
+    stage, host = make_stage(plugins=(plugin,)), plugin.host
+    talker = stage.agent_dials(ANSWERS)
+    stage.lasts(10)
+    call = talker.call
+    assert host.call(call.workspace, call.id) == call
+    assert host.call("another", call.id) is None
+    assert (host.pause_recording(call, "1"), host.pause_recording(call, "1")) == (True, True)
+    stage.lasts(2)
+    (running,) = host.recordings(call)
+    assert (running.status, talker.events().count("recording-pause-done")) == ("paused", 1)
+    host.resume_recording(call)
+    stage.lasts(2)
+    with pytest.raises(RetryLater, match="no such file"):
+        list(host.fetch(call, running.url + ".wav"))
+    talker.hangs_up()
+    stage.ends()
+    stage.lasts(10)
+    (ready,) = host.recordings(call)
+    assert (ready.status, b"".join(host.fetch(call, ready.url + ".wav"))[:4]) == ("completed", b"RIFF")
+    for url in ("https://evil.example/x.wav", "http://api.twilio.com/x.wav", "https://twilio.com.evil.example/x"):
+        with pytest.raises(ValueError, match="gets no credentials"):
+            list(host.fetch(call, url))
+    for _ in range(2):
+        host.delete_recording(call, ready.sid)
+    assert (host.recordings(call), host.pause_recording(call), host.leave_message(call, say="x")) == ([], False, False)
+
+
+def test_a_file_is_fetched_over_a_socket_with_the_key_and_as_it_comes() -> None:
+    sid = f"AC{'1' * 32}"
+    config = SimulatorConfig(port=0, accounts=(AccountConfig(sid=sid, auth_token="token"),))
+    with serve_in_thread(config) as (_, base):
+        carrier = Carrier(Account(sid, (Secret("token"),)), base)
+        url = f"https://api.twilio.com/2010-04-01/Accounts/{sid}/Recordings.json"
+        assert b"recordings" in b"".join(carrier.fetch(url))
+        with pytest.raises(TwilioRestException) as missing:
+            list(carrier.fetch(url.replace(".json", f"/RE{'0' * 32}.wav")))
+        assert missing.value.status == 404
+        stranger = Carrier(Account(sid, (Secret("another"),)), base)
+        with pytest.raises(TwilioRestException) as refused:
+            list(stranger.fetch(url))
+        assert refused.value.status == 401
 
 
 def test_news_of_a_call_of_nobody_is_refused(stage: Any) -> None:

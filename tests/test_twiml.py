@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dialer.simulator.documents import parse
 from dialer.simulator.lint import lint
-from dialer.twiml import agent_conference, clean, customer_conference, sentence
+from dialer.twiml import Opening, agent_conference, clean, customer_conference, sentence
 
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?><Response>'
 
@@ -77,7 +77,31 @@ def test_options_are_taken_but_not_for_what_is_ours() -> None:
 CUSTOMERS = customer_conference("c", status_callback="https://d.example/s", time_limit=9)
 
 
-@pytest.mark.parametrize("text", [agents(), CUSTOMERS, sentence("No.", "en-US")])
+def announced(announcement: str, **recording: str) -> str:
+    opening = Opening(announcement, "de-DE", recording)
+    return customer_conference("c", status_callback="https://d.example/s", time_limit=9, opening=opening)
+
+
+ANNOUNCED = announced("Wir zeichnen auf.", channels="dual", recording_status_callback="https://d.example/r")
+
+
+def test_an_announcement_comes_first_then_the_recording_begins_then_the_customer_is_joined() -> None:
+    verbs = parse(ANNOUNCED.encode())
+    assert [verb.name for verb in verbs] == ["Say", "Start", "Dial"]
+    assert (verbs[0].text, verbs[0].get("language")) == ("Wir zeichnen auf.", "de-DE")
+    assert verbs[1].children[0].attributes == {
+        "channels": "dual",
+        "recordingStatusCallback": "https://d.example/r",
+    }
+    assert attributes(ANNOUNCED) == attributes(CUSTOMERS)
+
+
+def test_an_announcement_can_be_a_sound_and_need_not_be_recorded() -> None:
+    verbs = parse(announced("https://d.example/a.mp3").encode())
+    assert [(verb.name, verb.text) for verb in verbs] == [("Play", "https://d.example/a.mp3"), ("Dial", "")]
+
+
+@pytest.mark.parametrize("text", [agents(), CUSTOMERS, ANNOUNCED, sentence("No.", "en-US")])
 def test_twilio_knows_every_word_of_it(text: str) -> None:
     assert list(lint(parse(text.encode()))) == []
 

@@ -55,6 +55,9 @@ def with_query(url: str, fields: Fields) -> str:
 def resolve(base_url: str | None, url: str) -> str:
     """A URL of a document made absolute; empty when it cannot be."""
     url = url.strip()
-    absolute = urljoin(base_url, url) if base_url else url
-    parts = urlsplit(absolute)
+    try:
+        absolute = urljoin(base_url, url) if base_url else url
+        parts = urlsplit(absolute)
+    except ValueError:  # brackets that hold no IPv6 address, and the like
+        return ""
     return absolute if parts.scheme in ("http", "https") and parts.netloc else ""

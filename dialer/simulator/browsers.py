@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from dialer.simulator import execution, people, progress
@@ -52,8 +52,24 @@ def connect(
     call.voice_params = [(name, value) for name, value in merged.items() if name not in RESERVED]
     if plan.hang_up_after is not None:
         call.timers["hang-up"] = network.later(plan.hang_up_after, people.hang_up, network, call)
+    if network.draw("agent_leaves"):
+        network.later(network.uniform(0.0, 40.0), people.hang_up, network, call)
+    if network.draw("agent_reloads"):
+        again = (network, account, application_sid, identity, params, plan, outgoing_params)
+        network.later(network.uniform(0.0, 20.0), reload, network, call, again)
     execution.begin(network, call)
     return call
+
+
+def reload(network: Network, call: Call, again: tuple[Any, ...]) -> None:
+    """The page of a browser is loaded anew: its call is hung up, or falls silent; maybe it calls once more."""
+    (people.hang_up if network.chance(0.5) else people.lose)(network, call)
+    if network.chance(0.5):
+        network.later(network.uniform(0.5, 3.0), _connect_again, again)
+
+
+def _connect_again(again: tuple[Any, ...]) -> None:
+    connect(*again)
 
 
 def dial_in(network: Network, from_: str, to: str) -> Call:

@@ -20,7 +20,7 @@ def dial(network: Network, call: Call, program: Execution, verb: Verb, noun: Ver
     resume = partial(finished, network, call, program, verb)
     if not 1 <= len(name) <= 128:
         network.alert(call.account_sid, 13237, "A conference name has 1 to 128 characters", call=call)
-        resume("failed")
+        program.timer = network.later(0.0, resume, "failed")
         return
     program.timer = network.later(verb.number("timeLimit", 14_400), conferences.expel, network, call)
     if verb.flag("hangupOnStar"):

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from dialer.simulator.control_body import BadControl, Body, read_digits, read_params, read_plan, read_seconds, read_text
-from dialer.simulator.model import Conference, TwilioError
+from dialer.simulator.model import Call, Conference, TwilioError
 from dialer.simulator.network import Network
 from dialer.simulator.phones import PHONES
 from dialer.simulator.realtime import Simulator, show_sent
@@ -134,7 +134,8 @@ def health(simulator: Simulator, body: Body, request: web.Request) -> Any:
     """Whether it runs, and how much is in it."""
     network = simulator.network
     live = sum(account.live for account in network.accounts.values())
-    return {"status": "ok", "now": network.now, "accounts": len(network.accounts), "liveCalls": live}
+    idle = not live and network.next_due() is None and not network.exchanges
+    return {"status": "ok", "now": network.now, "accounts": len(network.accounts), "liveCalls": live, "idle": idle}
 
 
 def show_phones(simulator: Simulator, body: Body, request: web.Request) -> Any:
@@ -146,6 +147,31 @@ def show_calls(simulator: Simulator, body: Body, request: web.Request) -> Any:
     """The calls of all accounts, newest first."""
     newest = islice(reversed(simulator.network.calls.values()), MOST_ROWS)
     return {"calls": [render_call(call) for call in newest]}
+
+
+def show_legs(simulator: Simulator, body: Body, request: web.Request) -> Any:
+    """The calls as the network itself knows them, oldest first; `after`: only those past that many."""
+    after = _after(request)
+    calls = islice(enumerate(simulator.network.calls.values(), 1), after, after + MOST_ROWS)
+    return {"legs": [{"number": number, **_leg(call)} for number, call in calls]}
+
+
+def _leg(call: Call) -> Json:
+    return {
+        "sid": call.sid,
+        "accountSid": call.account_sid,
+        "direction": call.direction,
+        "from": call.from_,
+        "to": call.to,
+        "caller": call.caller,
+        "status": call.status,
+        "createdAt": call.date_created,
+        "answeredAt": call.answer_time,
+        "endedAt": call.end_time,
+        "duration": call.duration,
+        "endedBy": call.ended_by,
+        "voiceUrl": call.urls.voice_url,
+    }
 
 
 def show_conferences(simulator: Simulator, body: Body, request: web.Request) -> Any:
@@ -257,6 +283,7 @@ TABLE: tuple[tuple[str, str, str, Control], ...] = (
     ("POST", "calls/{sid}/lose", "that party's network is gone", of_call(lambda network, sid, body: network.lose(sid))),
     ("GET", "phones", "the scripted phones", control(show_phones)),
     ("GET", "calls", "calls of all accounts", control(show_calls)),
+    ("GET", "legs", "calls as the network knows them, times in seconds; ?after=NUMBER", control(show_legs)),
     ("GET", "conferences", "conferences and who is in them", control(show_conferences)),
     ("GET", "log", "what happened; ?after=NUMBER", control(show_log)),
     ("GET", "alerts", "the debuggers of all accounts", control(show_alerts)),

@@ -19,6 +19,7 @@ KINDS: dict[str, str] = {
     "conference-start": "A conference is in progress.",
     "digits": "The person at a leg presses keys: digits.",
     "digits-sent": "Twilio presses keys after the answer: digits.",
+    "fault": "Something goes wrong on purpose: fault, and purpose of a webhook or method, path, url of a request.",
     "hold": "A participant is put on hold.",
     "lost": "The network of a leg's person is gone; Twilio does not know yet.",
     "mute": "A participant is muted.",

@@ -89,6 +89,8 @@ class Faults:
     """A webhook is sent a second time, with the same idempotency token."""
     webhook_reordered: float = 0.0
     """A callback waits up to 2 s, so that later ones overtake it."""
+    webhook_together: float = 0.0
+    """A callback waits for the next one of its conference or call, 3 s at most: both go out at once, in any order."""
     rest_refused: float = 0.0
     """The connection of a REST request is refused."""
     rest_timeout_done: float = 0.0
@@ -103,3 +105,13 @@ class Faults:
     """A REST request is not done, and answered with 429 (20429)."""
     rest_late: float = 0.0
     """A call or participant is created 5 to 60 s after its request got a 500 or no answer."""
+    rest_reset: float = 0.0
+    """The connection of a REST request breaks; every second time the request was done before."""
+    rest_half: float = 0.0
+    """A REST request is done, and half of its answer comes, or an answer that is not Twilio's JSON."""
+    listing_lag: float = 0.0
+    """A new call stays out of the lists of calls for 1 to 20 s."""
+    agent_leaves: float = 0.0
+    """A browser hangs up within 40 s of its connecting, whatever its plan is."""
+    agent_reloads: float = 0.0
+    """A browser is gone within 20 s, said or unsaid; every second one is back soon and calls the same number again."""

@@ -84,15 +84,18 @@ ATTRIBUTES: dict[str, dict[str, tuple[str, ...]]] = {
     "Number": {"sendDigits": ANY, "byoc": ANY, **SCREENING, **STATUS_CALLBACK, **AMD},
     "Client": {**SCREENING, **STATUS_CALLBACK},
     "Sip": {"username": ANY, "password": ANY, **SCREENING, **STATUS_CALLBACK, **AMD},
+    "Start": {},
+    "Recording": {"channels": ("mono", "dual"), "track": TRACK, "trim": TRIM, **RECORDING_CALLBACK},
     "Identity": {},
     "Parameter": {"name": ANY, "value": ANY},
 }  # fmt: skip
 
 CHILDREN: dict[str, tuple[str, ...]] = {
-    "": ("Say", "Play", "Pause", "Hangup", "Reject", "Redirect", "Gather", "Record", "Dial"),
+    "": ("Say", "Play", "Pause", "Hangup", "Reject", "Redirect", "Gather", "Record", "Dial", "Start"),
     "Gather": ("Say", "Play", "Pause"),
     "Dial": ("Conference", "Number", "Client", "Sip"),
     "Client": ("Identity", "Parameter"),
+    "Start": ("Recording",),
 }
 
 CODES: dict[tuple[str, str], int] = {

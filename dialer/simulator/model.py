@@ -113,6 +113,8 @@ class Call:
     parent_call_sid: str | None = None
     phone_number_sid: str | None = None
     application_sid: str | None = None
+    listed_at: float = 0.0
+    """Lists show it from this moment on."""
     queue_time: int = 0
     """Milliseconds of waiting behind the calls-per-second limit, as estimated at creation."""
     sip_code: int | None = None

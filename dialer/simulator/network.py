@@ -64,6 +64,8 @@ class Network(Clock):
         """Where a RecordingUrl points; a server sets it to its own address."""
         self.exchanges: dict[str, webhooks.Exchange] = {}
         """Webhook attempts in the hands of the driver, by request id."""
+        self.held: dict[str, webhooks.Exchange] = {}
+        """Events that wait to go out together with the next of their conference or call."""
         self._entries = 0
         self._attempts = 0
         self._outbox: list[WebRequest] = []

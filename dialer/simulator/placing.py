@@ -37,6 +37,8 @@ def new_call(network: Network, account: Account, params: Params) -> Call:
     party = check_addresses(network, account, to, from_)
     now = network.now
     call = Call(network.sid("CA"), account.sid, "outbound-api", from_, to, now, now, party=party)
+    if network.draw("listing_lag"):
+        call.listed_at = now + network.uniform(1.0, 20.0)
     if from_ in account.numbers:
         call.phone_number_sid = account.numbers[from_].sid
     call.timeout = float(parameters.whole(params, "Timeout", 60, 1, 600, 21208))

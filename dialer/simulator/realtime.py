@@ -35,6 +35,8 @@ class Sent:
     target: str
     """Where it really went: the loopback URL of a mapped public one; empty when it went nowhere."""
     seconds: float = 0.0
+    answered_at: float = 0.0
+    """By the network's clock, as `request.at` is: the difference is what the attempt took from the moment it was due."""
     answer: WebAnswer | None = None
     error: str = ""
 
@@ -134,6 +136,7 @@ class Simulator:
         started = time.monotonic()
         answer = await self._perform(sent)
         sent.seconds = time.monotonic() - started
+        sent.answered_at = time.time()
         sent.answer = replace(answer, body=answer.body[:SHOWN_BODY])
         if sent.error:
             # Without the query: that of a GET holds telephone numbers.

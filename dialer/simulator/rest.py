@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
+from dataclasses import replace
 
 from dialer.simulator import rest_account, rest_calls, rest_conferences, rest_recordings
 from dialer.simulator.account_records import Account
@@ -22,16 +24,22 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
+_CALL_SID = re.compile("CA[0-9a-f]{32}")
+
+
 def handle(network: Network, request: RestRequest) -> RestResponse:
     """Answer one request, at network.now; refusals are answers too, and faults are drawn here."""
-    lost = _fail_before(network)
+    lost = _fail_before(network, request)
     if lost is not None:
         return lost
-    if _creates_call(request) and network.draw("rest_late"):
+    if _creates_call(request) and _strikes(network, "rest_late", request):
         network.later(network.uniform(5.0, 60.0), _do_late, network, request)
         return _no_news(timed_out=network.chance(0.5))
+    reset = _strikes(network, "rest_reset", request)
+    if reset and network.chance(0.5):
+        return RestResponse.failure("reset")
     response = _answer(network, request)
-    return _fail_after(network) or response
+    return RestResponse.failure("reset") if reset else _fail_after(network, request, response) or response
 
 
 def _creates_call(request: RestRequest) -> bool:
@@ -50,24 +58,46 @@ def _no_news(timed_out: bool) -> RestResponse:
     return RestResponse.error(TwilioError(500, 20500, "An internal error has occurred"))
 
 
-def _fail_before(network: Network) -> RestResponse | None:
+def _fail_before(network: Network, request: RestRequest) -> RestResponse | None:
     """The faults of a request that has no effect."""
-    if network.draw("rest_refused"):
+    if _strikes(network, "rest_refused", request):
         return RestResponse.failure("refused")
-    if network.draw("rest_429"):
+    if _strikes(network, "rest_429", request):
         return RestResponse.error(TwilioError(429, 20429, "Too many requests"))
-    return _fail_silently(network, "undone")
+    return _fail_silently(network, request, "undone")
 
 
-def _fail_after(network: Network) -> RestResponse | None:
+def _fail_after(network: Network, request: RestRequest, response: RestResponse) -> RestResponse | None:
     """The faults of a request that was done all the same."""
-    return _fail_silently(network, "done")
+    if _strikes(network, "rest_half", request):
+        return _half(response) if network.chance(0.5) else _not_twilios(response.status)
+    return _fail_silently(network, request, "done")
 
 
-def _fail_silently(network: Network, done: str) -> RestResponse | None:
-    if network.draw(f"rest_500_{done}"):
+def _half(response: RestResponse) -> RestResponse:
+    """An answer whose connection breaks in the middle of it."""
+    return replace(response, body=response.body[: len(response.body) // 2], failed="half")
+
+
+def _not_twilios(status: int) -> RestResponse:
+    """What a proxy between us and Twilio may put in place of the answer."""
+    return RestResponse(status, {"Content-Type": "text/html"}, b"<html><body>Please wait</body></html>")
+
+
+def _fail_silently(network: Network, request: RestRequest, done: str) -> RestResponse | None:
+    if _strikes(network, f"rest_500_{done}", request):
         return _no_news(timed_out=False)
-    return _no_news(timed_out=True) if network.draw(f"rest_timeout_{done}") else None
+    return _no_news(timed_out=True) if _strikes(network, f"rest_timeout_{done}", request) else None
+
+
+def _strikes(network: Network, fault: str, request: RestRequest) -> bool:
+    """Whether a fault happens to this request; the log says so, with the call that it is about."""
+    happens = network.draw(fault)
+    if happens:
+        sid = _CALL_SID.search(request.path)
+        call, url = network.calls.get(sid[0]) if sid else None, request.form.get("Url")
+        network.note("fault", call, fault=fault, method=request.method, path=request.path, url=url)
+    return happens
 
 
 def _answer(network: Network, request: RestRequest) -> RestResponse:

@@ -42,7 +42,9 @@ def create_call(asked: Asked) -> RestResponse:
 
 def list_calls(asked: Asked) -> RestResponse:
     query = asked.request.query
-    calls = [call for call in reversed(asked.network.calls.values()) if _is_visible(asked, call)]
+    now = asked.network.now
+    listed = [call for call in reversed(asked.network.calls.values()) if now >= call.listed_at]
+    calls = [call for call in listed if _is_visible(asked, call)]
     rows = [call for call in calls if _passes(query, call)]
     return list_response(asked, "calls", rows, render_call)
 

@@ -13,7 +13,7 @@ from dialer.simulator.account_records import Account, Application
 from dialer.simulator.model import Call, Conference, Params, Recording, TwilioError
 from dialer.simulator.network import Network
 
-FailedHow = Literal["", "refused", "timeout"]
+FailedHow = Literal["", "refused", "timeout", "reset", "half"]
 Thing = TypeVar("Thing", Call, Conference, Recording, Application)
 
 
@@ -30,7 +30,7 @@ class RestRequest:
 
 @dataclass(frozen=True, slots=True)
 class RestResponse:
-    """What goes back; `failed` says that nothing does: the connection is refused, or no answer ever comes."""
+    """What goes back; `failed` says what does not: no connection, no answer ever, a broken one, or half an answer."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -38,8 +38,8 @@ class RestResponse:
     failed: FailedHow = ""
 
     @classmethod
-    def failure(cls, how: Literal["refused", "timeout"]) -> RestResponse:
-        """No answer, in one of two ways."""
+    def failure(cls, how: Literal["refused", "timeout", "reset"]) -> RestResponse:
+        """No answer, in one of three ways."""
         return cls(status=0, failed=how)
 
     @classmethod

@@ -11,11 +11,12 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import requests
+from twilio.base.exceptions import TwilioRestException
 from twilio.http import HttpClient
 from twilio.http.http_client import TwilioHttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
-from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
 from dialer.simulator.account_records import Account
 from dialer.simulator.model import Params
@@ -61,13 +62,32 @@ class InProcessClient(HttpClient):  # type: ignore[misc]
         timeout: float | None = None,
         allow_redirects: bool = False,
     ) -> Response:
-        """The answer; ConnectionError or ReadTimeout of requests when there is none."""
+        """The answer; what requests raises when there is none or half of one."""
         response = self.answer(_read_request(method, uri, params or {}, data or {}, auth))
         if response.failed == "refused":
             raise _refused(uri)
         if response.failed == "timeout":
             raise requests.exceptions.ReadTimeout(f"no answer: {uri}")
+        if response.failed == "reset":
+            raise requests.exceptions.ConnectionError(ProtocolError("Connection aborted.", ConnectionResetError(104)))
+        if response.failed == "half":
+            raise requests.exceptions.ChunkedEncodingError(ProtocolError("Connection broken: IncompleteRead"))
         return Response(response.status, response.body.decode("utf-8", "replace"), response.headers)
+
+    def stream(self, url: str, auth: tuple[str, str]) -> Iterator[bytes]:
+        """The body of a file, in two pieces; it may break off between them."""
+        response = self.answer(_read_request("GET", url, {}, {}, auth))
+        if response.failed == "refused":
+            raise _refused(url)
+        if response.failed in ("timeout", "reset"):
+            raise requests.exceptions.ConnectionError(f"no answer: {url}")
+        if not 200 <= response.status < 300:
+            raise TwilioRestException(response.status, url, "There is no such file, or not for this key")
+        half = len(response.body) // 2
+        yield response.body[:half]
+        if response.failed == "half":
+            raise requests.exceptions.ChunkedEncodingError("the connection broke off")
+        yield response.body[half:]
 
 
 def _refused(uri: str) -> requests.exceptions.ConnectionError:

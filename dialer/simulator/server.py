@@ -89,9 +89,14 @@ def _read_pairs(encoded: str) -> Params:
 
 
 async def _fail(request: web.Request, response: RestResponse) -> web.StreamResponse:
-    """Leave a request without an answer: the connection is reset, at once or after a long wait."""
+    """Leave a request without a whole answer: the connection is reset, at once, after a long wait or in mid-answer."""
     if response.failed == "timeout":
         await asyncio.sleep(HANG_SECONDS)
+    if response.failed == "half":
+        started = web.StreamResponse(status=response.status, headers=response.headers)
+        started.content_length = 2 * len(response.body) + 1
+        await started.prepare(request)
+        await started.write(response.body)
     if request.transport is not None:
         request.transport.abort()
     return web.Response()

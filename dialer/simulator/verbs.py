@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dialer.simulator import addresses, conference_dial, dialling, execution, gathering, progress
+from dialer.simulator import (
+    addresses,
+    callbacks,
+    conference_dial,
+    dialling,
+    execution,
+    gathering,
+    progress,
+    recordings,
+)
 from dialer.simulator.documents import Verb
+from dialer.simulator.lint import TRIM
 from dialer.simulator.model import Call
-from dialer.simulator.running import Execution
+from dialer.simulator.running import Execution, RecordingOrder
 
 if TYPE_CHECKING:
     from dialer.simulator.network import Network
@@ -89,6 +99,18 @@ def dial(network: Network, call: Call, program: Execution, verb: Verb) -> None:
         dialling.dial(network, call, program, verb, nouns)
 
 
+def start(network: Network, call: Call, program: Execution, verb: Verb) -> None:
+    """Start with Recording: the leg is recorded from now on, and the next verb runs at once."""
+    for noun in verb.children:
+        if noun.name == "Recording":
+            channels, trim = noun.choice("channels", ("dual", "mono")), noun.choice("trim", TRIM)
+            track = noun.choice("track", ("both", "inbound", "outbound"))
+            order = RecordingOrder("StartCallRecordingTwiML", 2 if channels == "dual" else 1, track, trim)
+            order.callback = callbacks.read_callback(noun, "recordingStatusCallback", program.base_url, "completed")
+            recordings.begin(network, order, call=call)
+    execution.proceed(network, call, program)
+
+
 VERBS: dict[str, Callable[[Network, Call, Execution, Verb], None]] = {
     "Say": media,
     "Play": media,
@@ -99,4 +121,5 @@ VERBS: dict[str, Callable[[Network, Call, Execution, Verb], None]] = {
     "Dial": dial,
     "Gather": gathering.gather,
     "Record": gathering.record,
+    "Start": start,
 }

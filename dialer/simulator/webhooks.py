@@ -14,6 +14,7 @@ from dialer.simulator.addresses import Policy, split_overrides, with_query
 from dialer.simulator.fields import Fields
 from dialer.simulator.model import Call, Conference, WebAnswer, WebRequest
 from dialer.simulator.running import Callback, Timer
+from dialer.simulator.webhook_faults import event_delay, schedule_event, strikes
 
 if TYPE_CHECKING:
     from dialer.simulator.network import Network
@@ -101,22 +102,19 @@ def send(
     exchange = Exchange(account_sid, purpose, method, base, fields, policy, token, call, conference, done)
     delay = network.spread(network.knobs.webhook_delay)
     if purpose in EVENTS:
-        if network.draw("webhook_lost"):
+        if strikes(network, "webhook_lost", exchange):
             network.note("webhook-lost", call, conference, purpose=purpose, url=base)
             return exchange
-        delay += event_delay(network)
+        delay += event_delay(network, exchange)
         if network.chance(network.knobs.duplicate_callbacks):
             repeat(network, exchange, delay)
     if network.draw("webhook_repeated"):
         repeat(network, exchange, delay)
-    exchange.timer = network.later(delay, attempt, network, exchange)
+    if purpose in EVENTS:
+        schedule_event(network, exchange, delay, attempt)
+    else:
+        exchange.timer = network.later(delay, attempt, network, exchange)
     return exchange
-
-
-def event_delay(network: Network) -> float:
-    """How much later than usual the faults make an event."""
-    late = network.uniform(1.0, 15.0) if network.draw("webhook_late") else 0.0
-    return late + (network.uniform(0.2, 2.0) if network.draw("webhook_reordered") else 0.0)
 
 
 def repeat(network: Network, first: Exchange, delay: float) -> None:
@@ -158,10 +156,10 @@ def attempt(network: Network, exchange: Exchange) -> None:
         exchange.deadline = network.now + exchange.policy.total
     exchange.attempt += 1
     exchange.answer_lost = False
-    if network.draw("webhook_unreachable"):
+    if strikes(network, "webhook_unreachable", exchange):
         exchange.timer = network.later(0.1, failed, network, exchange, "connect")
         return
-    exchange.answer_lost = network.draw("webhook_answer_lost")
+    exchange.answer_lost = strikes(network, "webhook_answer_lost", exchange)
     request = build_request(network, exchange)
     network.exchanges[request.id] = exchange
     limit = request.total_timeout

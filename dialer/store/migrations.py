@@ -14,6 +14,28 @@ def m001_tables(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m002_counters(db: Database) -> None:
+    """What is counted as it happens, and the clock by which times were written."""
+    for statement in COUNTERS:
+        db.execute(statement)
+
+
+@migrations()
+def m003_unanswered(db: Database) -> None:
+    """What follows when nobody answers, and messages for machines."""
+    for column in ("asks INTEGER", "tries INTEGER", "stay_seconds INTEGER"):
+        db.execute(f"ALTER TABLE calls ADD COLUMN {column} NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE calls ADD COLUMN message TEXT NOT NULL DEFAULT ''")
+
+
+@migrations()
+def m004_plugins(db: Database) -> None:
+    """What plugins were changed by whom, which fail and rest, and deliveries that wait for one that is off."""
+    for statement in PLUGINS:
+        db.execute(statement)
+
+
 SCHEMA = (
     """CREATE TABLE workspaces (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, created_at REAL NOT NULL, disabled_at REAL)""",
@@ -75,4 +97,30 @@ SCHEMA = (
         (SELECT group_concat(l.role || ' ' || l.call_sid || ' ' || l.status, ', ')
             FROM legs l WHERE l.call_id = c.id) AS legs
         FROM calls c ORDER BY c.requested_at DESC""",
+)
+COUNTERS = (
+    """CREATE TABLE counters (
+        name TEXT NOT NULL, label TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (name, label)) WITHOUT ROWID""",
+    """INSERT INTO counters SELECT 'calls_ended', status, count(*) FROM calls
+        WHERE status IN ('completed', 'busy', 'no-answer', 'failed', 'canceled', 'rejected') GROUP BY status""",
+    """INSERT INTO counters SELECT 'dials', state, count(*) FROM dial_intents
+        WHERE state IN ('accepted', 'rejected', 'absent', 'canceled') GROUP BY state""",
+    """CREATE TABLE clock (
+        id INTEGER PRIMARY KEY CHECK (id = 1), boot_id TEXT NOT NULL, ahead REAL NOT NULL, noted_at REAL NOT NULL)""",
+    "ALTER TABLE legs ADD COLUMN missing_since REAL",
+    """CREATE INDEX intents_unseen ON dial_intents (account_sid, sent_at)
+        WHERE call_sid = '' AND state IN ('sending', 'unknown', 'absent')""",
+    "CREATE INDEX jobs_dead ON jobs (plugin) WHERE status = 'dead'",
+)
+
+PLUGINS = (
+    """CREATE TABLE plugin_changes (
+        id INTEGER PRIMARY KEY, at REAL NOT NULL, who TEXT NOT NULL, via TEXT NOT NULL, workspace TEXT NOT NULL,
+        plugin TEXT NOT NULL, what TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL)""",
+    "CREATE TABLE plugin_notes (name TEXT PRIMARY KEY, note TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE breakers (
+        plugin TEXT NOT NULL, workspace TEXT NOT NULL, failures INTEGER NOT NULL, since REAL NOT NULL,
+        opened INTEGER NOT NULL, open_until REAL NOT NULL, reason TEXT NOT NULL,
+        PRIMARY KEY (plugin, workspace)) WITHOUT ROWID""",
+    "CREATE INDEX jobs_waiting ON jobs (plugin, workspace, run_at) WHERE status = 'waiting'",
 )

@@ -13,6 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
+from dialer.crash import crash_point
 from dialer.errors import ConfigError
 from dialer.store import Row, StoreError
 from dialer.store.migrations import migrations
@@ -177,7 +178,9 @@ class SqliteStore:
         self._group = None
         try:
             if connection.in_transaction:
+                crash_point("store.before_commit")
                 connection.execute("COMMIT")
+                crash_point("store.after_commit")
         except sqlite3.Error as error:
             group.error = error
             if connection.in_transaction:

@@ -48,6 +48,21 @@ def test_a_call_recorded_from_the_start(play: Play) -> None:
     }
 
 
+def test_a_recording_that_twiml_starts_begins_where_it_stands_and_stops_nothing(play: Play) -> None:
+    story = play()
+    story.pages["/join"] = (
+        f"<Response><Pause length='4'/><Start><Recording recordingStatusCallback='{CALLBACK}'/></Start>"
+        "<Pause length='6'/></Response>"
+    )
+    call = story.call()
+    story.run(20)
+    (recording,) = call.recordings
+    assert (recording.source, recording.channels, recording.track) == ("StartCallRecordingTwiML", 2, "both")
+    assert recording.duration == 6
+    assert [told.fields["RecordingStatus"] for told in story.told("recording")] == ["completed"]
+    assert story.account.alerts == []
+
+
 def test_starting_pausing_and_stopping(play: Play) -> None:
     story = play()
     call = talking(story)
