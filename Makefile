@@ -15,7 +15,7 @@ run: .venv/run.stamp
 	$(BIN)/dialer run
 
 test: .venv/dev.stamp
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check

@@ -209,8 +209,8 @@ def _shown(plugins: PluginSet, plugin: str, key: str, value: object, salt: str) 
     text = json.dumps(value, default=str)
     known = next((one.instance for one in plugins.plugins if one.name == plugin and plugins.on(plugin)), None)
     hidden = known is None or (hasattr(known, "__dataclass_fields__") and key in secret_settings(type(known)))
-    reference = isinstance(value, dict)
-    bare = text if reference or not hidden or not isinstance(value, str | list) else HIDDEN
+    reference = isinstance(value, dict) and set(value) in ({"env"}, {"file"})
+    bare = text if reference or not hidden or not isinstance(value, str | list | dict) else HIDDEN
     return [hashlib.blake2b(text.encode(), key=salt.encode(), digest_size=8).hexdigest(), bare[:200]]
 
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 STALE = 20.0
 
 
+#: Characters of TwiML that an update of a call may carry (Twilio docs, call-resource).
+LONGEST_TWIML = 4000
+
+
 class NotNow(DialerError):
     """The call is in no state for this; says why."""
 
@@ -41,13 +45,14 @@ def ask_for(
     """Ask for a control, once per key; raises NotNow."""
     with dialer.store.write() as tx:
         current, now = _current(tx, call), dialer.clock()
-        if reason := CONTROLS[name].refuse(current):
-            raise NotNow(reason)
         payload = {**(detail or {}), "by": by}
         fact = Fact(f"control:{name}:{call.id}:{key}", f"{name}-requested", by, Event("checked", now), payload)
         event_id = add_event(tx, current, fact, now)
-        if event_id is not None:
-            add_job(tx, current, "control", f"{call.id}:control:{event_id}", now, event_id=event_id)
+        if event_id is None:
+            return
+        if reason := CONTROLS[name].refuse(current):
+            raise NotNow(reason)
+        add_job(tx, current, "control", f"{call.id}:control:{event_id}", now, event_id=event_id)
 
 
 def perform(dialer: Service, carrier: Carrier, call: Call, event: Row, detail: Mapping[str, str]) -> str:
@@ -61,6 +66,8 @@ def perform(dialer: Service, carrier: Carrier, call: Call, event: Row, detail: M
             outcome, said = "failed", "the call has ended"
         elif dialer.clock() - event["received_at"] > STALE:
             outcome, said = "failed", f"it could not be done within {STALE:.0f} seconds"
+        elif _superseded(dialer, call, event, name):
+            outcome, said = "failed", "something newer was asked for"
         else:
             CONTROLS[name].perform(carrier, call, detail)
     except TWILIO_ERRORS as error:
@@ -73,6 +80,21 @@ def perform(dialer: Service, carrier: Carrier, call: Call, event: Row, detail: M
         fact = Fact(key, f"{name}-{outcome}", "job", Event("checked", now), payload)
         add_event(tx, _current(tx, call), fact, now)
     return f"{name} {outcome} {said}".strip()
+
+
+def waits(dialer: Service, job: Row) -> bool:
+    """Whether an earlier control of this call is still under way: they reach Twilio one by one, in their order."""
+    with dialer.store.read() as tx:
+        jobs = tx.all("jobs_of_call", call_id=job["call_id"], workspace=job["workspace"])
+    return any(one["kind"] == "control" and one["id"] < job["id"] and one["done_at"] is None for one in jobs)
+
+
+def _superseded(dialer: Service, call: Call, event: Row, name: str) -> bool:
+    """Whether the same thing (a recording, say) was asked to be otherwise since."""
+    with dialer.store.read() as tx:
+        later = tx.all("events_of_call", call_id=call.id, workspace=call.workspace, after=event["id"])
+    thing = name.partition("-")[0]
+    return any(row["name"].startswith(f"{thing}-") and row["name"].endswith("-requested") for row in later)
 
 
 def hang_up(dialer: Service, call: Call, *, by: str, payload: Mapping[str, str]) -> Call:
@@ -100,6 +122,8 @@ def leave_message(dialer: Service, call: Call, *, by: str, say: str = "", play: 
         if current.over or customer is None or customer.status != "in-progress":
             raise NotNow("nobody has answered, or the call has ended")
         words = twiml.message(say, play, dialer.settings.calls.language)
+        if len(words) > LONGEST_TWIML:
+            raise NotNow(f"the message is too long: {len(words)} characters of TwiML, {LONGEST_TWIML} may be sent")
         event = Event("message", now, reason=words)
         fact = Fact(f"message:{call.id}", "message-requested", by, event, {"say": say, "play": play})
         record(tx, current, fact, now=now, plugins=plugins)

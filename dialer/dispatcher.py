@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -13,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 from dialer.errors import DialerError
+from dialer.isolation import SWITCH
 from dialer.jobs import Worker
 from dialer.service import Service
 from dialer.store import Row, StoreError
@@ -47,6 +49,7 @@ class Dispatcher:
 
     def run(self) -> bool:
         """Work until `stopping` is set; False when a job still hung at the end, and its thread with it."""
+        sys.setswitchinterval(SWITCH)  # what plugins are told has no time limit
         awake = False  # a store that is full may be so when we start, too
         swept = 0.0
         while not self.stopping.wait(POLL):

@@ -166,7 +166,7 @@ def validate_call(call: Call) -> Refusal | Remark | None:
 def choose_caller_id(call: Call) -> str | None:
     """Choose the number that the customer sees.
 
-    When: after validate_call, before the conference is named; call.from_ is the agent's wish, if it is a number of ours.
+    When: after validate_call, before the conference is named; call.from_ is the agent's wish, if the number is ours.
     Answer: a number in E.164 that belongs to the workspace, or None to leave it.
     Several plugins: asked in order; the first answer counts.
     If it raises: no answer.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import queue
+import sys
 import threading
 import time
 import weakref
@@ -15,6 +16,9 @@ from typing import Any
 THREADS = 2
 #: Seconds after which a thread that still hangs is written off for a new one, and how many may be at a time.
 HOPELESS, MOST_WRITTEN_OFF = 30.0, 6
+#: Seconds after which a thread that computes lets another one run. With Python's own 5 ms, each step of a request that
+#: waits for the disk or the network would wait as long again behind a plugin that never comes to an end.
+SWITCH = 0.0005
 
 
 class Overrun(Exception):
@@ -53,6 +57,7 @@ class Pool:
         question = _Question(function)
         work.questions.put(question)
         if not question.answered.acquire(timeout=patience) and work.give_up(question):
+            sys.setswitchinterval(SWITCH)
             raise Overrun(f"no answer within {patience * 1000:.0f} ms")
         if question.error is not None:
             raise question.error

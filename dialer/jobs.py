@@ -16,13 +16,13 @@ from random import Random
 from dialer import deliveries, twiml
 from dialer.calls import Call, Effect, Event, agent_present
 from dialer.clock import KeptClock
-from dialer.controls import perform
+from dialer.controls import perform, waits
 from dialer.crash import crash_point
 from dialer.deliveries import deliver
 from dialer.dialling import Unsettled, dial, finish
 from dialer.logs import log_line
 from dialer.machine import owed
-from dialer.reconcile import reconcile
+from dialer.reconcile import abandon_dials, reconcile
 from dialer.records import Fact, add_job, find_call, postpone, record, record_truth, told_event
 from dialer.service import Service
 from dialer.store import Row, StoreError, Tx
@@ -81,8 +81,10 @@ class Worker:
         """Begin where an earlier process stopped: look at every open call, take what it had taken, and wait for nothing
         that it may have put off by a clock that was wrong. Only one dispatcher works on a store at a time."""
         self.mind_clock()
+        plugins = self.dialer.plugins.current()
         with self.dialer.store.write() as tx:
             now = self.awake_since = self.dialer.clock()
+            abandon_dials(tx, now, plugins)
             tx.run("wake_open_calls", now=now)
             tx.run("wake_jobs", now=now, latest=now + LEASE)
 
@@ -114,19 +116,22 @@ class Worker:
         return sorted(taken, key=lambda job: (job["kind"] == "reconcile", job["id"]))
 
     def watch(self) -> int:
-        """Ask Twilio for all legs that talk, at once, and have calls looked at whose leg is not among them.
+        """Ask Twilio for all legs that live, at once, and have calls looked at whose leg is not among them.
 
-        One request for up to a thousand calls; it finds who was left alone when every callback of it was lost.
+        One request for up to a thousand calls, and two more while phones ring; it finds who was left alone when every
+        callback of it was lost.
         """
         with self.dialer.store.read() as tx:
-            ours = tx.all("talking_legs")
-        for account_sid in {row["account_sid"] for row in ours}:
-            talking = self.carriers(account_sid).talking_legs()
-            missing = [row for row in ours if row["account_sid"] == account_sid and row["call_sid"] not in talking]
+            ours = tx.all("living_legs")
+        for account_sid in sorted({row["account_sid"] for row in ours}):
+            of_account = [row for row in ours if row["account_sid"] == account_sid]
+            ringing = any(row["status"] != "in-progress" for row in of_account)
+            living = self.carriers(account_sid).living_legs(ringing=ringing)
             with self.dialer.store.write() as tx:
                 now = self.dialer.clock()
-                for row in missing:
-                    queue_look(tx, row["call_id"], row["workspace"], now)
+                for row in of_account:
+                    if row["call_sid"] not in living:
+                        queue_look(tx, row["call_id"], row["workspace"], now)
         return len(ours)
 
     def run(self, job: Row) -> None:
@@ -266,18 +271,26 @@ def run_follow_up(worker: Worker, job: Row) -> Result:
 
 def run_leave_message(worker: Worker, job: Row) -> Result:
     """A machine answered: take its leg out of the conference to hear the message. Its leaving lets the agent go."""
+    from dialer.transport import TWILIO_ERRORS
+
     call = still_owed(worker, job)
     if call is None:
         return Result("no longer owed")
-    if not worker.carriers(call.account_sid).say_and_end(job["call_sid"], call.message):
-        return Result("the leg takes no news yet, or has ended", again=1.0)
+    name, reason = "message-left", ""
+    try:
+        if not worker.carriers(call.account_sid).say_and_end(job["call_sid"], call.message):
+            return Result("the leg takes no news yet, or has ended", again=1.0)
+    except TWILIO_ERRORS as error:
+        if error.status >= 500 or error.status in (401, 403, 429):
+            raise
+        name, reason = "message-failed", f"Twilio refused ({error.code or error.status})"
     plugins = worker.dialer.plugins.current()
     with worker.dialer.store.write() as tx:
         current, now = find_call(tx, "call", call_id=call.id, workspace=call.workspace) or call, worker.dialer.clock()
-        event = Event("leave", now, "customer", job["call_sid"])
-        fact = Fact(f"message:{job['call_sid']}", "message-left", "job", event)
+        event = Event("message-failed" if reason else "leave", now, "customer", job["call_sid"])
+        fact = Fact(f"message:{job['call_sid']}", name, "job", event, {"reason": reason} if reason else {})
         record(tx, current, fact, now=now, plugins=plugins)
-    return Result("left")
+    return Result(f"{name} {reason}".strip())
 
 
 def run_control(worker: Worker, job: Row) -> Result:
@@ -287,6 +300,8 @@ def run_control(worker: Worker, job: Row) -> Result:
         event = tx.one("event", event_id=job["event_id"], workspace=job["workspace"])
     if call is None or event is None:
         return Result("no such call")
+    if waits(worker.dialer, job):
+        return Result("an earlier control is under way", again=0.3)
     detail = told_event(event).detail
     return Result(perform(worker.dialer, worker.carriers(call.account_sid), call, event, detail))
 

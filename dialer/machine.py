@@ -103,6 +103,8 @@ def _merge(call: Call, event: Event) -> Call:
         call = _dial_next(call, event) if event.to else _give_up(call, event)
     if event.kind == "message" and not call.over and not call.message:
         call = changed(call, message=event.reason)
+    if event.kind == "message-failed":
+        call = changed(call, message="")
     if event.kind == "refused" and not call.over:
         call = changed(call, status="rejected", dial="canceled", reason=event.reason, rule=event.rule)
     return _merge_evidence(call, event)
@@ -159,8 +161,18 @@ def _dial_next(call: Call, event: Event) -> Call:
     """Another number under an intent of its own; what is known of the last try is of no weight any more."""
     legs = tuple(replace(leg, role="tried") if leg.role == "customer" else leg for leg in call.legs)
     ring = event.seconds or call.ring_seconds
+    options = call.options if event.options is None else dict(event.options)
     fresh = {"dial": "planned", "ended_by": "", "ended_rank": 0, "ended_at": None, "duration": None}
-    return changed(call, legs=legs, to=event.to, intent=event.intent, ring_seconds=ring, tries=call.tries + 1, **fresh)
+    return changed(
+        call,
+        legs=legs,
+        to=event.to,
+        intent=event.intent,
+        ring_seconds=ring,
+        tries=call.tries + 1,
+        options=options,
+        **fresh,
+    )
 
 
 def _give_up(call: Call, event: Event) -> Call:

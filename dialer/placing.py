@@ -152,11 +152,10 @@ def route(draft: Draft) -> Refusal | None:
 
 def add_options(draft: Draft) -> Refusal | None:
     """Extra parameters of the dial request and of the conference; the earlier plugin wins."""
-    dial, verdicts = draft.plugins.gather("dial_options", draft.call, draft.until)
+    options, verdicts = dial_options(draft.plugins, draft.call, draft.until)
     draft.verdicts += verdicts
     conference, verdicts = draft.plugins.gather("conference_options", draft.call, draft.until)
     draft.verdicts += verdicts
-    options = _merged(dial)
     draft.call = replace(
         draft.call,
         ring_seconds=int(options.pop("timeout", draft.call.ring_seconds)),
@@ -165,6 +164,12 @@ def add_options(draft: Draft) -> Refusal | None:
     )
     draft.conference_options = _merged(conference)
     return None
+
+
+def dial_options(plugins: PluginSet, call: Call, until: float) -> tuple[dict[str, str], list[Verdict]]:
+    """What the plugins set of the dial of this call's number, and what each said."""
+    answers, verdicts = plugins.gather("dial_options", call, until)
+    return _merged(answers), verdicts
 
 
 def _merged(answers: list[tuple[str, dict[str, str]]]) -> dict[str, str]:

@@ -188,6 +188,14 @@ def settle_dial(tx: Tx, call: Call, intent: Row, found: list[LegTruth] | None, n
     return call
 
 
+def abandon_dials(tx: Tx, now: float, plugins: PluginSet) -> None:
+    """Look for what dial requests of an earlier process made: with it died whoever waited for their answers."""
+    for intent in tx.all("sending_intents"):
+        call = find_call(tx, "call", call_id=intent["call_id"], workspace=intent["workspace"])
+        if call and call.intent == intent["id"] and call.dial == "sending":
+            _dial_fact(tx, call, intent, "unknown", "", now, plugins)
+
+
 def _dial_fact(tx: Tx, call: Call, intent: Row, state: str, reason: str, now: float, plugins: PluginSet) -> Call:
     event = Event("dial", now, status=state, reason=reason, rule="not-placed" if reason else "")
     fact = fact_of(event, f"dial-{state}", f"dial:{call.intent}:{state}:{intent['attempts']}")

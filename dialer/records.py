@@ -166,6 +166,7 @@ def save(tx: Tx, before: Call, after: Call, now: float) -> None:
         workspace=after.workspace,
         id=after.id,
         **{column: getattr(after, name) for column, name in _CHANGES},
+        options=json.dumps(after.options) if after.options else "{}",
     )
     for position, leg in enumerate(after.legs):
         if leg not in before.legs:
@@ -191,7 +192,8 @@ def add_jobs(tx: Tx, call: Call, effects: Iterable[Effect], now: float) -> None:
             tx,
             call,
             effect.kind,
-            f"{call.id}:{effect.key}",
+            # Each number that a call tries is a dial of its own, though the job of the last may still be at work.
+            f"{call.id}:{effect.key}{call.intent if effect.kind == 'dial' else ''}",
             now,
             call_sid=effect.call_sid,
             run_at=now + effect.after,

@@ -132,9 +132,14 @@ class Carrier:
     def leg(self, call_sid: str) -> LegTruth:
         return _truth(self.client.calls(call_sid).fetch())
 
-    def talking_legs(self) -> set[str]:
-        """The CallSids of all calls of the account that are in progress, a thousand a request."""
-        return {str(call.sid) for call in self.client.calls.stream(status="in-progress", page_size=1000)}
+    def living_legs(self, *, ringing: bool) -> set[str]:
+        """The CallSids of all calls of the account that are in progress, or ring or wait as well; a thousand a request.
+
+        In the order in which a call passes through them, so that none slips from one list to the other meanwhile.
+        """
+        statuses = ("queued", "ringing", "in-progress") if ringing else ("in-progress",)
+        stream = self.client.calls.stream
+        return {str(call.sid) for status in statuses for call in stream(status=status, page_size=1000)}
 
     def legs_to(self, to: str, from_: str) -> list[LegTruth]:
         """The newest calls between two numbers. StartTime is no filter here: it is empty until a call is dialled."""

@@ -6,7 +6,7 @@ import time
 
 from dialer.calls import Call, Event, changed, unanswered
 from dialer.hookspecs import Refusal, Unanswered
-from dialer.placing import validate
+from dialer.placing import dial_options, validate
 from dialer.plugins import PluginSet, Verdict
 from dialer.records import Fact, add_verdicts, find_call, record
 from dialer.service import Service
@@ -29,8 +29,18 @@ def handle_unanswered(dialer: Service, call: Call) -> str:
             wanted = Unanswered(sentence=refusal.reason)
     event = Event("unanswered", dialer.clock(), reason=wanted.sentence, seconds=wanted.stay_seconds)
     if wanted.try_number:
-        intent, seconds = f"di_{dialer.random_hex(16)}", wanted.ring_seconds or call.ring_seconds
-        event = Event("unanswered", event.at, to=wanted.try_number, intent=intent, seconds=seconds)
+        options, more = dial_options(plugins, changed(call, to=wanted.try_number), time.monotonic() + ASKING_SECONDS)
+        verdicts += more
+        seconds = wanted.ring_seconds or int(options.pop("timeout", call.ring_seconds))
+        options.pop("time_limit", "")  # the conference has the first number's
+        event = Event(
+            "unanswered",
+            event.at,
+            to=wanted.try_number,
+            intent=f"di_{dialer.random_hex(16)}",
+            seconds=seconds,
+            options=tuple(options.items()),
+        )
     return _store(dialer, call, event, plugins, verdicts)
 
 

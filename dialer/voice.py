@@ -246,9 +246,9 @@ def opening(dialer: Service, call: Call) -> twiml.Opening | None:
 @webhook("CallSid", "AnsweredBy", query=["intent"])
 def machine_detection(dialer: Service, hook: Webhook) -> Answer:
     """Who answered the customer's phone. It changes nothing by itself: plugins are told, and may act."""
-    call_sid, answered_by = hook.sid(), hook.field("AnsweredBy")
+    call_sid, answered_by, plugins = hook.sid(), hook.field("AnsweredBy"), dialer.plugins.current()
     with dialer.store.write() as tx:
-        store_news(dialer, hook, tx, f"detection:{call_sid}", "machine-detection", answered_by)
+        store_news(dialer, hook, tx, plugins, f"detection:{call_sid}", "machine-detection", answered_by)
     return no_content()
 
 
@@ -256,13 +256,13 @@ def machine_detection(dialer: Service, hook: Webhook) -> Answer:
 @webhook("RecordingSid", "RecordingStatus", query=["intent", "conference"])
 def recording(dialer: Service, hook: Webhook) -> Answer:
     """A recording of the customer's leg or of the conference: in-progress, completed (with its URL) or absent."""
-    sid, state = hook.field("RecordingSid"), hook.field("RecordingStatus")
+    sid, state, plugins = hook.field("RecordingSid"), hook.field("RecordingStatus"), dialer.plugins.current()
     with dialer.store.write() as tx:
-        store_news(dialer, hook, tx, f"recording:{sid}:{state}", f"recording-{state}"[:60], state)
+        store_news(dialer, hook, tx, plugins, f"recording:{sid}:{state}", f"recording-{state}"[:60], state)
     return no_content()
 
 
-def store_news(dialer: Service, hook: Webhook, tx: Tx, key: str, name: str, status: str) -> None:
+def store_news(dialer: Service, hook: Webhook, tx: Tx, plugins: PluginSet, key: str, name: str, status: str) -> None:
     """Store a fact that is no step of the call; 404 when the call is none of ours."""
     now, call_sid = dialer.clock(), hook.get("CallSid")
     call = call_of(tx, hook, call_sid) or find_call(
@@ -271,7 +271,7 @@ def store_news(dialer: Service, hook: Webhook, tx: Tx, key: str, name: str, stat
     if call is None:
         raise Refused(404, "no call of ours has this leg")
     event = Event("checked", now, role_of(call, call_sid), call_sid, status=status)
-    store_fact(hook, tx, call, Fact(key, name, "webhook", event, hook.form), now, dialer.plugins.current())
+    store_fact(hook, tx, call, Fact(key, name, "webhook", event, hook.form), now, plugins)
 
 
 @webhooks.post(FALLBACK_PATH)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dialer import demo
 from dialer.hookspecs import TOLD
-from dialer.simulator.invariants import Record, Told, check
+from dialer.simulator.invariants import Record, Told, Trouble, check
 from soak.bad_plugins.exits import UPGRADED
 from soak.bad_plugins.raises import UNCHECKED
-from soak.chaos import PATIENCE, SAMPLE, Sampling, Verdict, starved
-from soak.deployment import Deployment
+from soak.chaos import PATIENCE, Sampling, Verdict
+from soak.deployment import Deployment, signal_safely
 from soak.judge import Truth, read_truth
 from soak.load import Plan
+from soak.processes import Starvation
 from soak.stack import AGENTS, PYTHON, What, wait_until
 from soak.toggles import install
 from soak.truth import calls, jobs, told
@@ -70,7 +72,9 @@ def run_beside(folder: Path, plan: Plan) -> Beside:
     """Start all with every plugin on, play the load, wait until every call is settled, and judge."""
     install(folder / "site", [(name, f"soak.bad_plugins.{name}:{name.capitalize()}") for name in BAD])
     deployment = Broken(folder, load=plan, plugins=", ".join((*BAD, GOOD)))
-    with deployment, Sampling(deployment) as samples:
+    # By the network's process alone: those of Dialer wait for a processor as long as a plugin of theirs computes.
+    hungry = Starvation(lambda: deployment.pids("simulator"))
+    with deployment, Sampling(deployment) as samples, hungry:
         begun = time.time()
         deployment.begin()
         played = deployment.wait_played(plan.seconds + PATIENCE)
@@ -78,12 +82,13 @@ def run_beside(folder: Path, plan: Plan) -> Beside:
         named, listed = name_bad(deployment)
         deployment.stop("simulator")
         truth = read_truth(deployment.rows())
-        breaches = judge_beside(deployment, truth)
+        breaches = judge_beside(deployment, truth, [Trouble("down", *spell) for spell in hungry.spells])
         breaches["bad plugins named"] = [f"{name} is not: {listed}" for name in BAD if name not in named]
-        hungry = len(list(starved(samples))) * SAMPLE
-        count = len(told(deployment))
+        count, starved = len(told(deployment)), sum(end - start for start, end in hungry.spells)
+        for pid in deployment.everybody().values():  # in order it would take as long as a plugin holds up the stop
+            signal_safely(pid, signal.SIGKILL)
         return Beside(
-            "bad plugins", plan, begun, truth, breaches, settled, [], [*samples], hungry, named=named, told=count
+            "bad plugins", plan, begun, truth, breaches, settled, [], [*samples], starved, named=named, told=count
         )
 
 
@@ -98,12 +103,12 @@ def name_bad(deployment: Deployment) -> tuple[tuple[str, ...], str]:
     return tuple(named) if done.returncode == 0 else (), done.stdout + done.stderr
 
 
-def judge_beside(deployment: Deployment, truth: Truth) -> dict[str, list[str]]:
-    """All invariants, with nothing excused, and what is promised of bad plugins."""
+def judge_beside(deployment: Deployment, truth: Truth, troubles: Sequence[Trouble]) -> dict[str, list[str]]:
+    """All invariants, with nothing excused but a machine without time for anybody, and what is promised of plugins."""
     heard = [_told(line) for line in told(deployment)]
     workspaces = dict.fromkeys(AGENTS, demo.WORKSPACE)
     record = Record(
-        truth.legs, truth.log, deployment.store(), truth.delivered, workspaces,
+        truth.legs, truth.log, deployment.store(), truth.delivered, workspaces, troubles,
         told=heard, tells={GOOD: frozenset(TOLD)},
     )  # fmt: skip
     return check(record) | {

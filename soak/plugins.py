@@ -23,6 +23,7 @@ from soak.truth import jobs
 
 #: Seconds within which a change is to be live everywhere.
 LIVE = 1.0
+IN_TIME = "changes live in time"
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class Toggled(Verdict):
 
     def figure(self) -> str:
         times = sorted(one.seconds * 1000 for one in self.follows)
+        half, most = percentile(times, 0.5), percentile(times, 1.0)
         end = self.begun + self.plan.seconds
         under = sum(self.begun <= at <= end for at, _ in self.changes)
         parts = [
@@ -43,7 +45,7 @@ class Toggled(Verdict):
             self.loaded(),
             *self.struck(),
             f"{len(self.breaches['torn'])} of {self.requests:,} calls torn",
-            f"live in each process after {percentile(times, 0.5):.0f} to {percentile(times, 1.0):.0f} ms (median, most)",
+            f"live in each process after {half:.0f} ms (median), {most:.0f} ms (most)",
             f"last use of an old set after {self.latest_use * 1000:.0f} ms",
             self.judged(),
         ]
@@ -80,7 +82,7 @@ def run_toggles(folder: Path, plan: Plan, changes: int) -> Toggled:
         ]
         breaches = judge(deployment.store(), truth, hungry) | {
             "torn": stamps.torn + never_asked_for(stamps, toggler.reigns),
-            "live": late + missed,
+            IN_TIME: late + missed,
             "changes": toggler.breaches + ["a process was started again"] * restarted,
             "told": lost(deployment, stamps),
         }

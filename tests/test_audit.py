@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialer import audit
-from dialer.audit import PluginChange, differences, seen
+from dialer.audit import HIDDEN, PluginChange, _shown, differences, seen
 from dialer.calls import Call
 from dialer.config import load
 from dialer.discovery import Plugin
@@ -139,3 +139,9 @@ def test_a_store_that_does_not_answer_keeps_no_plugin_from_working(
     monkeypatch.setattr(audit, "note_change", broken)
     audit.note(stage.world.dialer, settings(tmp_path, LISTED), CRM)
     assert "a change of plugins is not on record: locked" in caplog.text
+
+
+def test_a_table_of_settings_is_no_reference_to_a_secret() -> None:
+    nobody = PluginSet.of(())
+    shown = [_shown(nobody, "recording", "s3", value, "salt")[1] for value in ({"secret_key": "TOP"}, {"env": "KEY"})]
+    assert shown == [HIDDEN, '{"env": "KEY"}']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -122,3 +123,55 @@ def test_no_message_is_left_where_nobody_answered(stage: Any) -> None:
     talker = stage.agent_dials(NEVER)
     with pytest.raises(controls.NotNow, match="nobody has answered"):
         controls.leave_message(stage.world.dialer, talker.call, by="plugin:voicemail", say="x")
+
+
+def test_what_was_asked_last_counts_though_twilio_failed_in_between(make_stage: Any) -> None:
+    stage = make_stage(plugins=(Recorded(),))
+    talker = stage.agent_dials(ANSWERS)
+    stage.lasts(5)
+    ask(stage, talker, "recording-pause", "1")
+    network = stage.world.network
+    network.faults = replace(network.faults, rest_500_undone=1.0)
+    ask(stage, talker, "recording-resume", "2")
+    network.faults = replace(network.faults, rest_500_undone=0.0)
+    controls.ask_for(stage.world.dialer, talker.call, "recording-pause", by="api", key="3")
+    stage.lasts(10)
+    (recording,) = network.recordings.values()
+    assert recording.status == "paused"
+    assert {"recording-resume-failed", "recording-pause-done"} <= set(talker.events())
+    talker.hangs_up()
+    stage.ends()
+
+
+def test_a_request_repeated_after_the_end_is_known(make_stage: Any) -> None:
+    stage = make_stage(plugins=(Recorded(),))
+    talker = stage.agent_dials(ANSWERS)
+    stage.lasts(5)
+    ask(stage, talker, "recording-pause", "1")
+    talker.hangs_up()
+    stage.ends()
+    ask(stage, talker, "recording-pause", "1")
+    with pytest.raises(controls.NotNow):
+        ask(stage, talker, "recording-pause", "2")
+    assert talker.events().count("recording-pause-requested") == 1
+
+
+def test_a_message_that_twilio_would_refuse_is_refused(stage: Any) -> None:
+    talker = stage.agent_dials(VOICEMAIL)
+    stage.lasts(12)
+    with pytest.raises(controls.NotNow, match="too long"):
+        controls.leave_message(stage.world.dialer, talker.call, by="plugin:voicemail", say="&" * 900)
+    talker.hangs_up()
+    stage.ends()
+
+
+def test_a_message_that_twilio_refuses_does_not_keep_the_call_alive(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controls, "LONGEST_TWIML", 10_000)
+    talker = stage.agent_dials(VOICEMAIL)
+    stage.lasts(12)
+    controls.leave_message(stage.world.dialer, talker.call, by="plugin:voicemail", say="&" * 900)
+    stage.world.network.hang_up(talker.leg.sid)
+    stage.ends()
+    assert "message-failed" in talker.events()

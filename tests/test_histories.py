@@ -13,6 +13,7 @@ from dialer.machine import EXIT_GRACE
 from dialer.records import Fact, find_call, record
 from dialer.simulation import play
 from dialer.simulator.chaos import ALL_FAULTS, WorldFaults
+from dialer.simulator.world import DOWNTIME
 from dialer.transport import time_out_of
 
 #: Calls of each part; all parts together are the 5,000 histories of every test run.
@@ -111,3 +112,26 @@ def test_twilio_is_given_time_to_end_a_leg_by_itself_only_once(stage: Any, sourc
         record(tx, call, Fact("x", "leg-completed", source, gone), now=now, plugins=plugins)
     (job,) = [row for row in talker.rows("jobs_of_call") if row["kind"] == "hang_up"]
     assert job["run_at"] == now + wait
+
+
+def test_a_phone_that_is_busy_is_heard_of_soon_though_its_callbacks_come_late_one_after_the_other(stage: Any) -> None:
+    talker = stage.agent_dials("+14155550103")
+    stage.world.network.faults = WorldFaults(webhook_lost=1.0)
+    stage.world.network.decline(stage.phone().leg.sid)
+    stage.lasts(WATCH)
+    assert talker.call.status == "busy"
+    stage.ends()
+
+
+def test_a_dial_whose_process_died_is_looked_for_by_the_next_one_at_once(make_stage: Any) -> None:
+    stage = make_stage(rest_seconds=0.5)
+    stage.world.network.faults = WorldFaults(webhook_lost=1.0)
+    stage.agent_dials("+14155550102")
+    stage.lasts(4.8)  # the agent's join is lost as well: he is asked for, and the customer dialled
+    while not stage.dialled():
+        stage.lasts(0.02)
+    stage.world.dispatcher.kill("before it knew")
+    stage.lasts(DOWNTIME[1] + 3.0)
+    (row,) = stage.world.dialer.store.database()["calls"].rows
+    assert (row["status"], row["dial"]) == ("busy", "accepted")
+    stage.ends()

@@ -33,7 +33,7 @@ def story(status: str = "completed", rule: str = "", customer: str = "completed"
     row: dict[str, Any] = {"id": "call_1", "intent": "di_1", "conference_sid": "CF1", "status": status, "rule": rule}
     agent = NetworkLeg("CA1", "completed", "alice", "", 100.0, 160.0)
     customers = [NetworkLeg("CA2", customer, "", "di_1", 102.0, 150.0)] if customer else []
-    return Story(row, ["di_1"], agent, customers, [], defaultdict(list))
+    return Story(row, ["di_1"], agent=agent, customers=customers, inside=defaultdict(list))
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,13 @@ def test_the_grace_grows_only_by_what_touched_this_call(trouble: Trouble | None,
 )
 def test_a_wrong_final_status_is_seen(told: Story, trouble: Trouble | None, broken: bool) -> None:
     assert bool([*tells_the_truth(recorded(*([trouble] if trouble else [])), told)]) is broken
+
+
+@pytest.mark.parametrize(("rivals", "broken"), [(0, True), (1, False)])
+def test_a_leg_that_may_be_anybodys_is_forgiven(rivals: int, broken: bool) -> None:
+    told = story("failed", "not-placed", "busy")
+    told.rivals = rivals
+    assert bool([*tells_the_truth(recorded(), told)]) is broken
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import pytest
 from dialer.calls import Call
 from dialer.hookspecs import Refusal, Route, hookimpl
 from dialer.host import Host
-from dialer.isolation import MOST_WRITTEN_OFF, THREADS, Overrun, Pool
+from dialer.isolation import MOST_WRITTEN_OFF, SWITCH, THREADS, Overrun, Pool
 from dialer.logs import Flood, configure
 from dialer.plugins import PluginSet
 
@@ -50,6 +50,18 @@ def hang(pool: Pool, gate: threading.Event, threads: int = 1) -> None:
     while pool._work is None or pool._work.stuck < threads:
         with pytest.raises(Overrun):
             pool.run(gate.wait)
+
+
+def test_who_overruns_must_let_others_run_more_often(gate: threading.Event) -> None:
+    before = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(0.005)
+        assert Pool("quick", LONG).run(lambda: 1) == 1
+        assert sys.getswitchinterval() == pytest.approx(0.005)
+        hang(Pool("burns", 0.01), gate)
+        assert sys.getswitchinterval() == pytest.approx(SWITCH)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_an_answer_comes_from_a_daemon_thread_of_the_plugin() -> None:

@@ -49,3 +49,17 @@ def test_it_is_always_e164_or_none_and_the_same_again(typed: str, region: str) -
     assert number is None or (E164.fullmatch(number) and number.isascii())
     if number:
         assert to_e164(number, region) == to_e164(number) == number
+
+
+@pytest.mark.parametrize(
+    ("typed", "number"),
+    [
+        ("+44 (0)20 7183 8750", "+442071838750"),
+        ("+4402071838750", "+442071838750"),
+        ("+49 (0) 30 901820", "+4930901820"),
+        ("+39 06 1234567", "+39061234567"),
+        ("+14155550101", "+14155550101"),
+    ],
+)
+def test_a_number_has_one_spelling_however_its_trunk_prefix_is_written(typed: str, number: str) -> None:
+    assert to_e164(typed) == number

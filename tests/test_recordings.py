@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,10 +11,12 @@ import pytest
 from twilio.base.exceptions import TwilioRestException
 
 from dialer import Call, CallEvent, Host, RetryLater, Secret, hookimpl
+from dialer.plugins import FixedPlugins, PluginSet
 from dialer.settings import Account
 from dialer.signature import signature_of
 from dialer.simulator.server import AccountConfig, SimulatorConfig, serve_in_thread
 from dialer.simulator.world import PUBLIC_URL
+from dialer.store.sqlite import SqliteStore, SqliteTx
 from dialer.twilio import Carrier
 
 ANSWERS, VOICEMAIL = "+14155550101", "+14155550105"
@@ -58,6 +62,36 @@ def test_a_recording_of_the_customers_leg_is_reported_and_told_once_it_is_ready(
         "recording-in-progress",
         "recording-completed",
     ]
+
+
+def test_nobody_waits_for_the_store_while_plugins_are_built(make_stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, current = SqliteStore.write, FixedPlugins.current
+    held: list[SqliteStore] = []
+    seen: list[int] = []
+
+    @contextmanager
+    def holding(store: SqliteStore) -> Iterator[SqliteTx]:
+        with write(store) as tx:
+            held.append(store)
+            try:
+                yield tx
+            finally:
+                held.pop()
+
+    def building(plugins: FixedPlugins) -> PluginSet:
+        seen.append(len(held))
+        return current(plugins)
+
+    stage = make_stage(plugins=(Listener(),))
+    monkeypatch.setattr(SqliteStore, "write", holding)
+    monkeypatch.setattr(FixedPlugins, "current", building)
+    talker = stage.agent_dials(VOICEMAIL)
+    stage.lasts(20)
+    talker.hangs_up()
+    stage.ends()
+    stage.lasts(5)
+    assert {"machine-detection", "recording-completed"} <= {*talker.events()}
+    assert {*seen} == {0}
 
 
 def test_a_recording_of_the_conference_finds_its_call_though_no_leg_is_named(make_stage: Any) -> None:

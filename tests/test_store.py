@@ -262,7 +262,7 @@ def test_a_person_can_browse_the_file(stage: Any) -> None:
 #: Statements that are not of one tenant, and who may use them.
 EVERYBODYS = {
     "dispatcher": {
-        "due_plugins", "due_jobs", "talking_legs", "next_job", "finish_job", "retry_job",
+        "due_plugins", "due_jobs", "living_legs", "sending_intents", "next_job", "finish_job", "retry_job",
         "overdue_calls", "wake_open_calls", "wake_jobs",
     },
     "clock": {

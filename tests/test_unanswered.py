@@ -162,3 +162,30 @@ def test_a_leg_of_a_number_that_was_given_up_is_a_stray(make_stage: Any) -> None
     assert new_role(talker.call, talker.call.intent) == "stray"  # it has its leg already
     talker.hangs_up()
     stage.ends()
+
+
+@dataclass(eq=False)
+class RecordsBusyOnly:
+    """Records the first number, and not the next."""
+
+    @hookimpl
+    def dial_options(self, call: Call) -> dict[str, str]:
+        return {"record": "true"} if call.to == BUSY else {"call_reason": "second try"}
+
+
+def test_the_next_number_has_options_of_its_own(make_stage: Any) -> None:
+    stage = make_stage(plugins=(Follows({BUSY: Unanswered(try_number=ANSWERS)}), RecordsBusyOnly()))
+    talker = stage.agent_dials(BUSY, plan=AgentPlan(hang_up_after_bridged=6))
+    stage.ends()
+    assert (talker.call.options, stage.world.network.recordings) == ({"call_reason": "second try"}, {})
+
+
+def test_the_next_number_does_not_wait_for_a_slow_answer_to_the_first_dial(make_stage: Any) -> None:
+    stage = make_stage(plugins=(Follows({BUSY: Unanswered(try_number=ANSWERS)}),), rest_seconds=3.0)
+    talker = stage.agent_dials(BUSY)
+    stage.lasts(3.5)
+    assert talker.call.to == ANSWERS
+    sent = [row["sent_at"] for row in talker.rows("intents_of_call")]
+    assert None not in sent
+    talker.hangs_up()
+    stage.ends()

@@ -9,6 +9,8 @@ from dialer.simulator.model import Call
 from dialer.simulator.network import Network
 from dialer.simulator.record import NetworkLeg, Trouble
 
+#: Seconds from its request within which Twilio makes a call, or does not make it at all (twilio-ruby #519).
+LATEST = 26.0
 _INTENT = re.compile(r"[?&]intent=(di_[0-9a-f]+)")
 
 
@@ -27,5 +29,5 @@ def injected(network: Network, legs: Mapping[str, NetworkLeg]) -> Iterator[Troub
             intent = _INTENT.search(entry.detail.get("url", ""))
             of = intent[1] if intent else entry.call_sid or entry.conference_sid or "a list"
             yield Trouble("lost", entry.at, entry.at, of)
-            if entry.detail["fault"] == "rest_late" and of in made:
+            if entry.detail["fault"] == "rest_late" and made.get(of, 0.0) - entry.at > LATEST:
                 yield Trouble("late", entry.at, made[of], of)

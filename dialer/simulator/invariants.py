@@ -71,6 +71,8 @@ def nobody_alone(record: Record, story: Story) -> Iterator[str]:
                 if end - start > (allowed := grace(record, story, start, end)):
                     yield f"{story.id}: the customer was {name} alone for {end - start:.1f} s ({allowed:.0f} allowed)"
     ended = [leg.ended_at for leg in story.customers if leg.ended_at is not None]
+    if cannot_know(record, story):
+        return
     if ended and agent and len(ended) == len(story.customers):
         start, end = max(ended), agent[-1][1]
         if end - start > (allowed := grace(record, story, start, end)):
@@ -141,12 +143,21 @@ def unknown_legs(record: Record, stories: Iterable[Story]) -> Iterator[str]:
             yield f"leg {leg.sid} of no call is still {leg.status}"
 
 
-def tells_the_truth(record: Record, story: Story) -> Iterator[str]:
-    """The status is what became of the customer's leg, unless that was made after the dial had been given up."""
+def cannot_know(record: Record, story: Story) -> bool:
+    """Whether no word of the customer's leg can have reached Dialer before it gave the dial up.
+
+    The leg was made later than Twilio ever makes one, or its callbacks were lost and another dial to the same number is
+    without an outcome too, so that the list of calls does not tell whose leg it is.
+    """
     late = any(one.kind == "late" and one.of == story.row["intent"] for one in record.troubles)
-    recorded, excused = story.row["status"], late and story.row["rule"] == "not-placed"
+    return story.row["rule"] == "not-placed" and (late or story.rivals > 0)
+
+
+def tells_the_truth(record: Record, story: Story) -> Iterator[str]:
+    """The status is what became of the customer's leg, as far as that can be known."""
+    recorded = story.row["status"]
     truth = next((leg.status for leg in story.customers if leg.intent == story.row["intent"]), None)
-    if truth is not None and recorded != truth and not excused:
+    if truth is not None and recorded != truth and not cannot_know(record, story):
         yield f"{story.id}: recorded as {recorded}, but the customer's leg was {truth}"
     if truth is None and recorded not in ("canceled", "failed", "rejected"):
         yield f"{story.id}: recorded as {recorded}, but nobody was dialled"

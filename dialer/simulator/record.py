@@ -112,6 +112,8 @@ class Story:
 
     row: Row
     intents: list[str] = field(default_factory=list)
+    rivals: int = 0
+    """Dials of that time to the same number whose outcome nobody learned: a leg without a callback may be anybody's."""
     agent: NetworkLeg | None = None
     customers: list[NetworkLeg] = field(default_factory=list)
     rings: list[Interval] = field(default_factory=list)
@@ -155,7 +157,23 @@ def tell(record: Record) -> list[Story]:
             by_intent[leg.intent].customers.append(leg)
             by_leg[leg.sid] = by_intent[leg.intent]
     _add_intervals(record, by_leg)
+    _count_rivals(record, stories)
     return stories
+
+
+#: Seconds for which a dial may be without an outcome, at the longest.
+UNKNOWN_FOR = 150.0
+
+
+def _count_rivals(record: Record, stories: Iterable[Story]) -> None:
+    with record.store.read() as tx:
+        keys = [str(row["key"]).split(":") for row in tx.all("all_event_keys")]
+    unknown = {key[1] for key in keys if key[0] == "dial" and key[2] == "unknown"}
+    lost = [story for story in stories if unknown & set(story.intents)]
+    for story in lost:
+        for other in lost:
+            near = abs(other.life[0] - story.life[0]) < UNKNOWN_FOR
+            story.rivals += other is not story and near and other.row["to_number"] == story.row["to_number"]
 
 
 def _add_intervals(record: Record, by_leg: Mapping[str, Story]) -> None:

@@ -42,7 +42,7 @@ from dialer.store.sqlite import SqliteStore
 from dialer.transport import time_out_of
 from dialer.twilio import Carrier
 
-__all__ = ["CALLER_ID", "FAST", "PUBLIC_URL", "START", "Agent", "World"]
+__all__ = ["CALLER_ID", "DOWNTIME", "FAST", "PUBLIC_URL", "START", "Agent", "World"]
 
 START = 1_790_000_000.0
 #: Seconds from the death of a process to its next life, from and to.

@@ -94,13 +94,14 @@ STATEMENTS = {
     "open_calls_of": _CALLS
     + f"WHERE {_VISIBLE} AND deadline IS NOT NULL ORDER BY requested_at DESC, id DESC",
     "add_call": _insert("calls", [*CALL_COLUMNS, "twiml"]),
-    "save_call": "UPDATE calls SET "
+    "save_call": "UPDATE calls SET options = :options, "
     + ", ".join(f"{column} = :{column}" for column in CALL_CHANGES)
     + " WHERE workspace = :workspace AND id = :id",
     "overdue_calls": "SELECT id, workspace FROM calls WHERE deadline <= :now ORDER BY deadline LIMIT :limit",
-    "talking_legs": "SELECT l.call_sid, l.account_sid, l.call_id, l.workspace "
+    "living_legs": "SELECT l.call_sid, l.account_sid, l.call_id, l.workspace, l.status "
     "FROM calls c CROSS JOIN legs l "  # in this order: from the few open calls to their legs
-    "WHERE l.call_id = c.id AND c.deadline IS NOT NULL AND c.status = 'in-progress' AND l.status = 'in-progress'",
+    "WHERE l.call_id = c.id AND c.deadline IS NOT NULL AND c.status IN ('dialing', 'ringing', 'in-progress') "
+    "AND l.status IN ('queued', 'initiated', 'ringing', 'in-progress')",
     "wake_open_calls": "UPDATE calls SET deadline = :now WHERE deadline > :now",
     "wake_jobs": "UPDATE jobs SET run_at = :now "
     # A delivery that was begun twice waits for its lease: its plugin may be what ends the process.
@@ -140,6 +141,7 @@ STATEMENTS = {
     # dial intents
     "add_intent": _insert("dial_intents", ["id", "call_id", "workspace", "account_sid", "state", "created_at"]),
     "intent": "SELECT * FROM dial_intents WHERE id = :intent AND workspace = :workspace",
+    "sending_intents": "SELECT * FROM dial_intents WHERE call_sid = '' AND state = 'sending'",
     "intents_of_call": "SELECT * FROM dial_intents WHERE call_id = :call_id AND workspace = :workspace",
     "claim_intent": "UPDATE dial_intents SET state = 'sending', sent_at = :now, attempts = attempts + 1 "
     "WHERE id = :intent AND workspace = :workspace AND state = 'planned'",
