@@ -32,6 +32,7 @@ soak: .venv/dev.stamp
 	$(BIN)/python -m soak power --cuts $(SOAK_CUTS) --seed $(SEED)
 	$(BIN)/python -m soak requests --count $(SOAK_REQUESTS) --seed $(SEED)
 	$(BIN)/python -m soak kills --seconds $(SOAK_SECONDS) --rate 300 --seed $(SEED)
+	$(BIN)/python -m soak plugins --seed $(SEED)
 	$(BIN)/python -m soak steady --seconds $(SOAK_SECONDS) --rate 300 --seed $(SEED)
 
 clean:
