@@ -33,6 +33,7 @@ from dialer.tables import Mark, Secret, one_line, unknown
 
 __all__ = ["Account", "Mark", "Secret", "Settings", "check", "config_path", "load", "mark", "reload"]
 
+LAST_GOOD = ".last-good"
 SECTIONS = {"server": Server, "store": StoreSettings, "twilio": Twilio, "calls": Calls}
 
 
@@ -42,6 +43,8 @@ def load(environ: Mapping[str, str] = os.environ, *, cwd: Path | None = None) ->
     if faults:
         more = f" (and {len(faults) - 1} more: run dialer check)" if len(faults) > 1 else ""
         raise ConfigError(faults[0] + more)
+    if fault := lost(settings.source.file):
+        raise ConfigError(fault)
     return settings
 
 
@@ -66,13 +69,13 @@ def mark(path: Path) -> Mark:
 def last_good_path(settings: Settings) -> Path:
     """Where the last usable dialer.toml is kept, beside it: what it names by a relative path is found from there."""
     file = settings.source.file
-    return file.with_name(f"{file.name}.last-good")
+    return file.with_name(f"{file.name}{LAST_GOOD}")
 
 
 def keep_good(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
     """Keep a copy of a dialer.toml that is in use, for processes that `dialer run` has to start while it is broken."""
     kept, file = environ.get("DIALER_LAST_GOOD"), settings.source.file
-    if not kept or file == Path(kept) or not file.exists():
+    if not kept or file == Path(kept) or not file.exists() or not file.stat().st_size:
         return
     beside = Path(f"{kept}.{os.getpid()}")
     with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
@@ -88,6 +91,17 @@ def load_last_good(error: ConfigError, environ: Mapping[str, str] = os.environ) 
     return load({**environ, "DIALER_CONFIG": kept})
 
 
+def lost(path: Path) -> str:
+    """What is wrong when a file that was there before is gone or empty now; nothing where there never was one."""
+    good = path.with_name(f"{path.name}{LAST_GOOD}")
+    if (path.exists() and path.read_bytes().strip()) or not good.exists() or not good.stat().st_size:
+        return ""
+    return one_line(
+        f"{path}: the file is {'empty' if path.exists() else 'gone'}, and with it every plugin, checks too;"
+        f" copy {good.name} back, or delete that as well to begin anew"
+    )
+
+
 def write_first(environ: Mapping[str, str] = os.environ, *, cwd: Path | None = None) -> Path | None:
     """Put the example in place of a dialer.toml that is not there yet; gives its path if it did.
 
@@ -96,6 +110,8 @@ def write_first(environ: Mapping[str, str] = os.environ, *, cwd: Path | None = N
     path = config_path(environ, cwd or Path.cwd())
     if environ.get("DIALER_CONFIG") or path.exists():
         return None
+    if fault := lost(path):
+        raise ConfigError(fault)
     example = Path(__file__).with_name("dialer.example.toml").read_bytes()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -124,7 +124,7 @@ def leave_message(dialer: Service, call: Call, *, by: str, say: str = "", play: 
         words = twiml.message(say, play, dialer.settings.calls.language)
         if len(words) > LONGEST_TWIML:
             raise NotNow(f"the message is too long: {len(words)} characters of TwiML, {LONGEST_TWIML} may be sent")
-        event = Event("message", now, reason=words)
+        event = Event("message", now, by=by, reason=words)
         fact = Fact(f"message:{call.id}", "message-requested", by, event, {"say": say, "play": play})
         record(tx, current, fact, now=now, plugins=plugins)
 

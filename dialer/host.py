@@ -139,12 +139,14 @@ class Host(Lent):
             current, now = records.find_call(tx, "call", call_id=call.id, workspace=call.workspace), dialer.clock()
             if current is None:
                 return False
-            row = tx.one("count_events_of", call_id=call.id, workspace=call.workspace, source=source)
-            if row and row["count"] >= MOST_EVENTS:
-                raise PluginError(f"plugin {self.name} has {MOST_EVENTS} events on {call.id} already")
             event = Event("checked", now)
             fact = records.Fact(f"{source}:{call.id}:{key or name}", f"{self.name}.{name}", source, event, detail)
-            return records.add_event(tx, current, fact, now) is not None
+            if records.add_event(tx, current, fact, now) is None:
+                return False
+            row = tx.one("count_events_of", call_id=call.id, workspace=call.workspace, source=source)
+            if row and row["count"] > MOST_EVENTS:  # what was added is taken back
+                raise PluginError(f"plugin {self.name} has {MOST_EVENTS} events on {call.id} already")
+            return True
 
     def hang_up(self, call: Call, reason: str) -> None:
         """Ask for the end of the call, for everybody; a call that has ended already is left as it is."""
@@ -174,11 +176,11 @@ class Host(Lent):
         return True
 
     def pause_recording(self, call: Call, key: str = "") -> bool:
-        """Have silence in the recording from now on, once per key; False when the call is not connected."""
+        """Have silence in the recording from now on, once per key (else each time); False when not connected."""
         return self._control(call, "recording-pause", key)
 
     def resume_recording(self, call: Call, key: str = "") -> bool:
-        """Record on, once per key; False when the call is not connected."""
+        """Record on, once per key (else each time); False when the call is not connected."""
         return self._control(call, "recording-resume", key)
 
     def recordings(self, call: Call) -> list[RecordingTruth]:
@@ -210,9 +212,9 @@ class Host(Lent):
     def _control(self, call: Call, name: str, key: str) -> bool:
         from dialer import controls
 
-        source = f"plugin:{self.name}"
+        dialer, source = self._dialer(), f"plugin:{self.name}"
         try:
-            controls.ask_for(self._dialer(), call, name, by=source, key=f"{source}:{key}")
+            controls.ask_for(dialer, call, name, by=source, key=f"{source}:{key or dialer.random_hex(8)}")
         except controls.NotNow:
             return False
         return True

@@ -31,7 +31,7 @@ from dialer.calls import (
 )
 
 #: How sure a piece of evidence is about who ended the call; the surest, then the earliest, counts.
-EVIDENCE = {"leg": 1, "dial": 1, "leave": 2, "conference-end": 2, "hang-up": 3, "refused": 3}
+EVIDENCE = {"leg": 1, "dial": 1, "leave": 2, "conference-end": 2, "hang-up": 3, "message": 3, "refused": 3}
 
 
 #: Seconds that the end of a conference gets to end a leg, and the customer's exit the conference, before we do it.
@@ -104,7 +104,7 @@ def _merge(call: Call, event: Event) -> Call:
     if event.kind == "message" and not call.over and not call.message:
         call = changed(call, message=event.reason)
     if event.kind == "message-failed":
-        call = changed(call, message="")
+        call = changed(call, message="", ended_by="", ended_rank=0, ended_at=None)
     if event.kind == "refused" and not call.over:
         call = changed(call, status="rejected", dial="canceled", reason=event.reason, rule=event.rule)
     return _merge_evidence(call, event)
@@ -197,7 +197,7 @@ def _ender(call: Call, event: Event) -> str:
         if role == "customer" and event.status in ("no-answer", "failed", "canceled"):
             return "system"
         return role if role in ("agent", "customer") else ""
-    if event.kind in ("leave", "conference-end", "hang-up", "refused"):
+    if event.kind in ("leave", "conference-end", "hang-up", "message", "refused"):
         return event.by
     return "system" if event.kind == "dial" and event.status in ("rejected", "absent") else ""
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dialer import audit
-from dialer.config import keep_good, mark, reload
+from dialer.config import keep_good, load_last_good, mark, reload
 from dialer.errors import ConfigError
 from dialer.plugin_set import Broken, PluginSet, Verdict, look_over
 from dialer.settings import Settings
@@ -43,6 +45,11 @@ class Plugins:
         self._service: Service | None = None
         self.problem = ""
         self._use(settings, aside)
+
+    @property
+    def starts(self) -> Starts | None:
+        """What is known of the plugins' starts here, if anything is."""
+        return self._starts
 
     def current(self) -> PluginSet:
         """The set to use for one whole request."""
@@ -102,6 +109,7 @@ class Plugins:
             if changed and self._service:
                 audit.note(self._service, settings, self._set)
         except Exception as error:  # anything else would be a fault of ours, and no reason to stop calls
+            self._return_to_good()
             self._note(seen)
             if self.problem != str(error):
                 self.problem = str(error)
@@ -111,11 +119,20 @@ class Plugins:
             self._busy.release()
 
 
+    def _return_to_good(self) -> None:
+        """Use what was last good for any process: this one may have had no request while that was written."""
+        with contextlib.suppress(Exception):
+            good = load_last_good(ConfigError("there is no last good copy"))
+            if _asks_for_other(good, self._settings):
+                self._use(replace(good, source=self._settings.source), tuple(self._set.aside))
+
+
 class FixedPlugins(Plugins):
     """A set that never changes, such as one made of plugin objects."""
 
     def __init__(self, plugins: PluginSet) -> None:
         self.problem = ""
+        self._starts = None
         self._set = plugins
 
     def attach(self, service: Service) -> None:

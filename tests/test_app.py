@@ -188,6 +188,21 @@ def test_a_process_that_starts_while_the_file_is_broken_goes_on_with_what_was_la
         create_service()
 
 
+@pytest.mark.parametrize("left", ["empty", "gone"])
+def test_a_file_that_was_lost_does_not_switch_the_checks_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    file, kept = tmp_path / "dialer.toml", tmp_path / "dialer.toml.last-good"
+    kept.write_text('[plugins]\nenabled = ["number_policy"]\n')
+    if left == "empty":
+        file.write_text("\n")
+    monkeypatch.setenv("DIALER_INSTANCE", str(tmp_path))
+    with pytest.raises(ConfigError, match=f"the file is {left}.*copy dialer.toml.last-good back"):
+        create_service()
+    kept.unlink()
+    create_service().store.close()
+
+
 def test_a_first_start_has_the_examples_plugins_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIALER_INSTANCE", str(tmp_path))
     used = create_service()

@@ -96,6 +96,7 @@ def test_a_machine_hears_the_message_and_the_agent_is_let_go(stage: Any) -> None
     stage.ends()
     call = talker.call
     assert (call.status, talker.events().count("message-left")) == ("completed", 1)
+    assert call.ended_by == "plugin:voicemail"
 
 
 def test_a_message_is_left_though_the_agent_hangs_up_at_once(stage: Any) -> None:

@@ -137,6 +137,29 @@ def test_a_plugins_event_stands_on_record_once(make_stage: Any) -> None:
         plugin.host.add_event(agent.call, "noted", {"how": "x" * 1001}, key="3")
 
 
+def test_a_call_has_room_for_a_hundred_events_and_one_that_is_known_needs_none(make_stage: Any) -> None:
+    plugin = Borrower()
+    agent = make_stage(plugins=[plugin]).agent_dials(ANSWERS)
+    for number in range(99):  # one is there
+        assert plugin.host.add_event(agent.call, "noted", {}, key=str(number))
+    assert not plugin.host.add_event(agent.call, "noted", {}, key="0")
+    with pytest.raises(PluginError, match="has 100 events on"):
+        plugin.host.add_event(agent.call, "noted", {}, key="one too many")
+    assert agent.events().count("borrower.noted") == 100
+
+
+def test_a_recording_is_paused_as_often_as_is_asked_for_without_a_key(make_stage: Any) -> None:
+    plugin = Borrower()
+    stage = make_stage(plugins=[plugin])
+    agent = stage.agent_dials(ANSWERS)
+    stage.phone().answers()
+    stage.lasts(5)
+    for ask in (plugin.host.pause_recording, plugin.host.resume_recording) * 2:
+        assert ask(agent.call)
+    asked = [name for name in agent.events() if name.endswith("-requested")]
+    assert asked == ["recording-pause-requested", "recording-resume-requested"] * 2
+
+
 def test_an_event_of_a_call_that_is_not_stored_is_not_stored(make_stage: Any) -> None:
     plugin = Borrower()
     agent = make_stage(plugins=[plugin]).agent_dials(ANSWERS)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dialer import discovery
 from dialer.calls import Call
-from dialer.config import load
+from dialer.config import last_good_path, load
 from dialer.discovery import Plugin, installed
 from dialer.errors import ConfigError, PluginError
 from dialer.hookspecs import ASKED, GATHERED, TOLD, CallEvent, Refusal, Route, hookimpl
@@ -940,6 +940,21 @@ def test_a_broken_change_keeps_the_last_good_set(
     assert record.getMessage().startswith("change of plugins ignored, still on: plain 0.1.0, crm 2.1: ")
     write(settings, BOTH.replace('"plain", "crm"', '"crm"'))
     assert (plugins.current().names, plugins.problem) == (("crm",), "")
+
+
+def test_a_process_that_missed_a_good_change_takes_it_when_the_next_is_broken(
+    install: Install, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(CRM, PLAIN)
+    settings = configure(LISTED.format("plain"))
+    monkeypatch.setenv("DIALER_LAST_GOOD", str(last_good_path(settings)))
+    idle, busy = Plugins(settings), Plugins(settings)
+    write(settings, BOTH)
+    assert busy.current().names == ("plain", "crm")
+    write(settings, "[plugins")
+    assert [one.current().names for one in (busy, idle)] == [("plain", "crm")] * 2
+    write(settings, LISTED.format("plain"))
+    assert idle.current().names == ("plain",)
 
 
 def test_going_back_to_the_last_good_file_ends_the_problem(install: Install, configure: Configure) -> None:

@@ -36,7 +36,6 @@ def stop(host: Host, workspace: str, everybody: bool, reason: str, hang_up: bool
     if hang_up and everybody:
         raise click.UsageError("--hang-up needs --workspace: name one workspace after the other")
     places.stop(host, whose, reason)
-    host.log.warning("calls stopped for %s: %s", whose or "all workspaces", reason or "no reason given")
     click.echo(f"calls stopped for {whose or 'all workspaces'}; dialer rate_limit go lets them go on")
     if hang_up:
         calls = host.open_calls(workspace)
@@ -54,8 +53,6 @@ def go(host: Host, workspace: str, everybody: bool) -> None:
     whose = _whose(workspace, everybody)
     there = places.go(host, whose)
     who = whose or "all workspaces"
-    if there:
-        host.log.warning("calls go on for %s", who)
     click.echo(f"calls go on for {who}" if there else f"calls were not stopped for {who}")
     for left in places.stops(host):
         click.echo(f"still stopped: {left.workspace or 'all workspaces'}, since {_moment(left.at)}")

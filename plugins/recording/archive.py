@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,24 +28,28 @@ READY_AFTER, LOST_AFTER = 60.0, 1800.0
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS recordings (
-        sid TEXT PRIMARY KEY, call_id TEXT NOT NULL, workspace TEXT NOT NULL, agent TEXT NOT NULL,
+        sid TEXT NOT NULL, call_id TEXT NOT NULL, workspace TEXT NOT NULL, agent TEXT NOT NULL,
         called_at REAL NOT NULL, place TEXT NOT NULL, name TEXT NOT NULL, bytes INTEGER NOT NULL,
         sha256 TEXT NOT NULL, seconds INTEGER NOT NULL, channels INTEGER NOT NULL, stored_at REAL NOT NULL,
-        deleted_at_twilio REAL, purged_at REAL
+        deleted_at_twilio REAL, purged_at REAL, tried_at REAL, deleting_at REAL,
+        PRIMARY KEY (workspace, call_id, sid)
     ) WITHOUT ROWID""",
-    "CREATE INDEX IF NOT EXISTS recordings_of_call ON recordings (workspace, call_id)",
     "CREATE INDEX IF NOT EXISTS recordings_by_time ON recordings (workspace, called_at) WHERE purged_at IS NULL",
     "CREATE TABLE IF NOT EXISTS purges (id INTEGER PRIMARY KEY CHECK (id = 1), at REAL NOT NULL)",
 )
 _COLUMNS = (
     "sid, call_id, workspace, agent, called_at, place, name, bytes, sha256, seconds, channels, stored_at, "
-    "deleted_at_twilio, purged_at"
+    "deleted_at_twilio, purged_at, tried_at, deleting_at"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A recording on record. `name` is that of the file or object; `purged_at`: it was deleted then."""
+    """A recording on record. `place` and `name` (the file's, or the object's whole key) say where it is.
+
+    `tried_at`: its deletion was last tried then; `deleting_at`: it was there and was about to be deleted;
+    `purged_at`: it was deleted then.
+    """
 
     sid: str
     call_id: str
@@ -61,6 +65,8 @@ class Kept:
     stored_at: float
     deleted_at_twilio: float | None = None
     purged_at: float | None = None
+    tried_at: float | None = None
+    deleting_at: float | None = None
 
 
 def keep(host: Host, call: Call, found: RecordingTruth, ending: str, s3: S3 | None, *, delete_at_twilio: bool) -> None:
@@ -70,7 +76,7 @@ def keep(host: Host, call: Call, found: RecordingTruth, ending: str, s3: S3 | No
     """
     if not SID.fullmatch(found.sid):
         raise GiveUp(f"{found.sid!r:.50} is not the SID of a recording")
-    kept = find(host, found.sid) or _copy(host, call, found, ending, storage_of(host, s3))
+    kept = find(host, call, found.sid) or _copy(host, call, found, ending, storage_of(host, s3))
     finish(host, call, kept, delete_at_twilio=delete_at_twilio)
 
 
@@ -82,8 +88,7 @@ def finish(host: Host, call: Call, kept: Kept, *, delete_at_twilio: bool) -> Non
     host.add_event(call, "stored", {name: str(getattr(kept, name)) for name in facts}, key=f"stored:{kept.sid}")
     if delete_at_twilio and kept.deleted_at_twilio is None:
         host.delete_recording(call, kept.sid)
-        now = host.clock()
-        opened(host).execute("UPDATE recordings SET deleted_at_twilio = ? WHERE sid = ?", (now, kept.sid))
+        mark(host, kept, "deleted_at_twilio")
         host.add_event(call, "deleted-at-twilio", {"sid": kept.sid}, key=f"deleted-at-twilio:{kept.sid}")
 
 
@@ -107,15 +112,27 @@ def missed(host: Host, call: Call, *, expected: bool) -> list[RecordingTruth]:
     return ready
 
 
-def find(host: Host, sid: str) -> Kept | None:
-    row = opened(host).execute(f"SELECT {_COLUMNS} FROM recordings WHERE sid = ?", (sid,)).fetchone()
-    return Kept(*row) if row else None
+def mark(host: Host, kept: Kept, column: str) -> None:
+    """Note the time of what was done with a recording."""
+    key = (kept.workspace, kept.call_id, kept.sid)
+    query = f"UPDATE recordings SET {column} = ? WHERE workspace = ? AND call_id = ? AND sid = ?"
+    opened(host).execute(query, (host.clock(), *key))
+
+
+def find(host: Host, call: Call, sid: str) -> Kept | None:
+    return next((kept for kept in of_call(host, call.workspace, call.id) if kept.sid == sid), None)
 
 
 def of_call(host: Host, workspace: str, call_id: str) -> list[Kept]:
     """The recordings of a call, those that were purged too."""
     query = f"SELECT {_COLUMNS} FROM recordings WHERE workspace = ? AND call_id = ? ORDER BY stored_at, sid"
     return [Kept(*row) for row in opened(host).execute(query, (workspace, call_id))]
+
+
+def older(host: Host, workspace: str, before: float) -> list[Kept]:
+    """The workspace's recordings of calls before then that are not purged."""
+    query = f"SELECT {_COLUMNS} FROM recordings WHERE workspace = ? AND called_at < ? AND purged_at IS NULL"
+    return [Kept(*row) for row in opened(host).execute(query, (workspace, before))]
 
 
 def listing(host: Host, *, workspace: str = "", call_id: str = "", since: float = 0.0) -> list[Kept]:
@@ -163,13 +180,13 @@ def _copy(host: Host, call: Call, found: RecordingTruth, ending: str, storage: S
         size, digest = _download(host, call, f"{found.url}.{ending}", handle)
         month = datetime.fromtimestamp(call.requested_at, UTC).strftime("%Y/%m")
         name = f"{call.workspace}/{month}/{call.id}-{found.sid}.{ending}"
-        storage.put(file, name)
+        name = storage.put(file, name)
     finally:
         file.unlink(missing_ok=True)
     of_call = (found.sid, call.id, call.workspace, call.agent, call.requested_at)
     kept = Kept(*of_call, storage.place, name, size, digest, found.duration, found.channels, host.clock())
-    marks = ", ".join("?" * 14)
-    values = tuple(getattr(kept, column) for column in _COLUMNS.split(", "))
+    values = astuple(kept)
+    marks = ", ".join("?" * len(values))
     opened(host).execute(f"INSERT OR IGNORE INTO recordings ({_COLUMNS}) VALUES ({marks})", values)
     return kept
 

@@ -20,8 +20,8 @@ from dialer_plugins.recording.access import read
 from dialer_plugins.recording.archive import Kept
 from dialer_plugins.recording.storage import NotKept
 
-_TIMES = ("called_at", "stored_at", "deleted_at_twilio", "purged_at")
-_SHOWN = ("called_at", "workspace", "agent", "call_id", "sid", "seconds", "bytes", "place", *_TIMES[2:])
+_TIMES = ("called_at", "stored_at", "deleted_at_twilio", "purged_at", "tried_at", "deleting_at")
+_SHOWN = ("called_at", "workspace", "agent", "call_id", "sid", "seconds", "bytes", "place", *_TIMES[2:4])
 _CALL = click.option("--call", "call_id", default="", help="Only of this call.")
 _SINCE = click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only of calls since this day (UTC).")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dialer import Host, PluginError
 from dialer_plugins.recording import archive
 from dialer_plugins.recording.archive import Kept
+from dialer_plugins.recording.storage import NotKept
 
 DAY, HOUR = 86_400.0, 3600.0
 #: Recordings that one hourly look deletes at most: it holds up what the plugin is told.
@@ -35,13 +36,13 @@ def purge_hourly(host: Host) -> None:
 
 
 def due(host: Host, workspace: str = "", limit: int | None = None) -> list[Kept]:
-    """Recordings that are older than their workspace keeps them."""
+    """Recordings that are older than their workspace keeps them; those last that were tried last."""
     query = "SELECT DISTINCT workspace FROM recordings WHERE purged_at IS NULL ORDER BY workspace"
     found: list[Kept] = []
     for (owner,) in archive.opened(host).execute(query).fetchall():
         if workspace in ("", owner) and (days := _keep_days(host, owner)):
-            found += _older(host, owner, host.clock() - days * DAY)
-    return found[:limit]
+            found += archive.older(host, owner, host.clock() - days * DAY)
+    return sorted(found, key=lambda kept: (kept.tried_at or 0.0, kept.called_at))[:limit]
 
 
 def purge(host: Host, workspace: str = "", limit: int | None = None) -> Purge:
@@ -49,13 +50,25 @@ def purge(host: Host, workspace: str = "", limit: int | None = None) -> Purge:
     done = Purge([], [])
     for kept in due(host, workspace, limit):
         try:
-            archive.storage_with(host, kept).delete(kept.name)
+            _delete(host, kept)
         except Exception as error:  # of a disk or a bucket: the others can be deleted
             done.failed.append(f"{kept.sid}: {error}")
-            continue
-        _note(host, kept)
-        done.purged.append(kept)
+        else:
+            done.purged.append(kept)
     return done
+
+
+def _delete(host: Host, kept: Kept) -> None:
+    """Delete one and put it on record; raises NotKept for one that is not there and that we did not delete."""
+    archive.mark(host, kept, "tried_at")
+    storage = archive.storage_with(host, kept)
+    if storage.has(kept.name):
+        archive.mark(host, kept, "deleting_at")
+        storage.delete(kept.name)
+    elif kept.deleting_at is None:
+        raise NotKept(f"there is no {kept.name} in {kept.place}: it was moved, or deleted by somebody else")
+    _note(host, kept)
+    archive.mark(host, kept, "purged_at")
 
 
 def _keep_days(host: Host, workspace: str) -> int:
@@ -66,16 +79,11 @@ def _keep_days(host: Host, workspace: str) -> int:
     return days
 
 
-def _older(host: Host, workspace: str, before: float) -> list[Kept]:
-    query = "SELECT sid FROM recordings WHERE workspace = ? AND called_at < ? AND purged_at IS NULL ORDER BY called_at"
-    rows = archive.opened(host).execute(query, (workspace, before)).fetchall()
-    return [kept for (sid,) in rows if (kept := archive.find(host, sid))]
-
-
 def _note(host: Host, kept: Kept) -> None:
-    now = host.clock()
-    archive.opened(host).execute("UPDATE recordings SET purged_at = ? WHERE sid = ?", (now, kept.sid))
     call = host.call(kept.workspace, kept.call_id)
     if call:
         detail = {"sid": kept.sid, "sha256": kept.sha256}
-        host.add_event(call, "purged", detail, key=f"purged:{kept.sid}")
+        try:
+            host.add_event(call, "purged", detail, key=f"purged:{kept.sid}")
+        except PluginError as full:  # a call takes so many events of a plugin and no more
+            host.log.warning("%s of %s was purged: %s", kept.sid, call.id, full)

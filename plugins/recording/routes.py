@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from socket import socket
 
 from flask import Blueprint, Response, request
 
@@ -13,9 +17,12 @@ from dialer_plugins.recording.access import read
 from dialer_plugins.recording.archive import Kept
 from dialer_plugins.recording.storage import MEDIA_TYPES, NotKept
 
+#: A download holds a thread of the web server: so many at once in a process, each for so many seconds.
+MOST_DOWNLOADS, SEND_SECONDS = 2, 120.0
 
-def blueprint(host: Host) -> Blueprint:
-    routes = Blueprint("recording", __name__)
+
+def blueprint(host: Host, clock: Callable[[], float] = time.monotonic) -> Blueprint:
+    routes, places = Blueprint("recording", __name__), threading.BoundedSemaphore(MOST_DOWNLOADS)
 
     @routes.get("/calls/<call_id>")
     def recording(call_id: str) -> Response:
@@ -24,12 +31,16 @@ def blueprint(host: Host) -> Blueprint:
         kept = _chosen(archive.of_call(host, asks.workspace, call_id), asks.agent)
         span = _span(kept)
         start, stop = span or (0, kept.bytes)
-        try:
-            pieces = read(host, kept, f"key {asks.key_id}", "api", start, stop)
-        except NotKept as error:
-            host.log.error("%s", error)
-            raise ApiError(404, "not-kept", "the recording is on record, and not where it was kept") from None
-        return _response(kept, pieces, span)
+        with ExitStack() as held:
+            _take(places, held)
+            try:
+                pieces = read(host, kept, f"key {asks.key_id}", "api", start, stop)
+            except NotKept as error:
+                host.log.error("%s", error)
+                raise ApiError(404, "not-kept", "the recording is on record, and not where it was kept") from None
+            response = _response(kept, _in_time(pieces, clock, request.environ.get("gunicorn.socket")), span)
+            response.call_on_close(held.pop_all().close)
+        return response
 
     return routes
 
@@ -44,6 +55,27 @@ def _chosen(found: list[Kept], agent: str) -> Kept:
     if not there:
         raise ApiError(410, "purged", "the recording was deleted when its time was over")
     return there[0]
+
+
+def _take(places: threading.BoundedSemaphore, held: ExitStack) -> None:
+    if not places.acquire(blocking=False):
+        raise ApiError(503, "busy", f"{MOST_DOWNLOADS} recordings are being sent already, try again", retry_after=10)
+    held.callback(places.release)
+
+
+def _in_time(pieces: Iterator[bytes], clock: Callable[[], float], connection: socket | None) -> Iterator[bytes]:
+    """The pieces while there is time; raises TimeoutError, which closes the connection, when there is none.
+
+    A reader that takes nothing at all is cut off by the time limit of gunicorn's socket.
+    """
+    until = clock() + SEND_SECONDS
+    for piece in pieces:
+        left = until - clock()
+        if left <= 0:
+            raise TimeoutError(f"a recording was not read within {SEND_SECONDS:.0f} seconds")
+        if connection:
+            connection.settimeout(left)
+        yield piece
 
 
 def _span(kept: Kept) -> tuple[int, int] | None:

@@ -27,16 +27,19 @@ class NotKept(DialerError):
 
 
 class Storage(Protocol):
-    """`place` says where it is, for the record."""
+    """`place` and the name that `put` gives say where a recording is, whatever the settings say later."""
 
     @property
     def place(self) -> str: ...
 
-    def put(self, file: Path, name: str) -> None:
-        """Move a file in under this name, in place of what was there; it is safe when this returns."""
+    def put(self, file: Path, name: str) -> str:
+        """Move a file in, in place of what was there; it is safe under the name that this gives."""
 
     def read(self, name: str, start: int, stop: int) -> Iterator[bytes]:
         """The bytes from start to before stop; raises NotKept at once."""
+
+    def has(self, name: str) -> bool:
+        """Whether it is there; raises what the disk or the bucket raises."""
 
     def delete(self, name: str) -> None:
         """Delete it; one that is gone already is fine."""
@@ -49,7 +52,7 @@ class Disk:
     root: Path
     place = "disk"
 
-    def put(self, file: Path, name: str) -> None:
+    def put(self, file: Path, name: str) -> str:
         target = self.root / name
         inner = [self.root / folder for folder in target.relative_to(self.root).parents[:-1]]
         for folder in reversed(inner):
@@ -57,6 +60,7 @@ class Disk:
         os.replace(file, target)
         for folder in (*inner, self.root):
             _sync(folder)
+        return name
 
     def read(self, name: str, start: int, stop: int) -> Iterator[bytes]:
         try:
@@ -64,6 +68,9 @@ class Disk:
         except OSError as error:
             raise NotKept(f"{name} cannot be read: {error.strerror}") from None
         return _pieces(descriptor, start, stop)
+
+    def has(self, name: str) -> bool:
+        return (self.root / name).is_file()
 
     def delete(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)
@@ -113,33 +120,45 @@ class S3:
 
     @property
     def place(self) -> str:
-        return f"s3://{self.bucket}"
+        return f"{self.endpoint.rstrip('/')}/{self.bucket}" if self.endpoint else f"s3://{self.bucket}"
 
-    def put(self, file: Path, name: str) -> None:
+    def put(self, file: Path, name: str) -> str:
         from boto3.s3.transfer import TransferConfig
 
-        size, client = file.stat().st_size, _client(self)
+        size, client, key = file.stat().st_size, _client(self), self.prefix + name
         kind = {"ContentType": MEDIA_TYPES[name.rpartition(".")[2]]}
         one_thread = TransferConfig(use_threads=False)
-        client.upload_file(str(file), self.bucket, self.prefix + name, ExtraArgs=kind, Config=one_thread)
-        there = client.head_object(Bucket=self.bucket, Key=self.prefix + name)["ContentLength"]
+        client.upload_file(str(file), self.bucket, key, ExtraArgs=kind, Config=one_thread)
+        there = client.head_object(Bucket=self.bucket, Key=key)["ContentLength"]
         if there != size:
-            raise NotKept(f"{self.place} has {there} bytes of {name}, not {size}")
+            raise NotKept(f"{self.place} has {there} bytes of {key}, not {size}")
         file.unlink()
+        return key
 
     def read(self, name: str, start: int, stop: int) -> Iterator[bytes]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             span = f"bytes={start}-{stop - 1}"
-            found = _client(self).get_object(Bucket=self.bucket, Key=self.prefix + name, Range=span)
+            found = _client(self).get_object(Bucket=self.bucket, Key=name, Range=span)
         except (BotoCoreError, ClientError) as error:
             raise NotKept(f"{self.place}: {name} cannot be read: {error}") from None
         pieces: Iterator[bytes] = found["Body"].iter_chunks(PIECE)
         return pieces
 
+    def has(self, name: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            _client(self).head_object(Bucket=self.bucket, Key=name)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "404":  # a HEAD has no body, so the code is the status
+                raise
+            return False
+        return True
+
     def delete(self, name: str) -> None:
-        _client(self).delete_object(Bucket=self.bucket, Key=self.prefix + name)
+        _client(self).delete_object(Bucket=self.bucket, Key=name)
 
 
 @functools.cache

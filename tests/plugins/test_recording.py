@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import logging
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from dialer.hookspecs import answer_fault
 from dialer.simulator import AgentPlan
 from dialer.tables import Source, read, settings_of
 from dialer.twilio import RecordingTruth
-from dialer_plugins.recording import Recording, access, archive
+from dialer_plugins.recording import Recording, access, archive, retention, routes
 from dialer_plugins.recording.policy import Rule, chance
 from dialer_plugins.recording.retention import HOUR
 from dialer_plugins.recording.storage import S3, Disk, NotKept
@@ -68,7 +69,7 @@ class FixedHost(Host):
         return self.at_twilio
 
     def delete_recording(self, call: Call, recording_sid: str) -> None:
-        assert archive.find(self, recording_sid) is not None  # never before the copy is safe
+        assert archive.find(self, call, recording_sid) is not None  # never before the copy is safe
         self.deleted.append(recording_sid)
 
     def add_event(self, call: Call, name: str, detail: Any, key: str = "") -> bool:
@@ -273,6 +274,15 @@ def _die(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def test_one_sid_on_two_calls_is_two_recordings(tmp_path: Path) -> None:
+    plugin, host = make(tmp_path, delete_at_twilio=True)
+    host.settings["other"] = plugin
+    for call in (a_call(1), a_call(2), a_call(3, workspace="other")):
+        plugin.recording_ready(call, ready())
+    assert (len(files(tmp_path)), len(host.fetched), host.deleted) == (3, 3, [SID] * 3)
+    assert [call_id for call_id, key in sorted(host.noted) if key == f"stored:{SID}"] == ["call_1", "call_2", "call_3"]
+
+
 @pytest.mark.parametrize("sid", ["../../etc/passwd", "RE1", "", f"RE{'A' * 32}"])
 def test_what_is_no_recording_is_given_up(tmp_path: Path, sid: str) -> None:
     plugin, host = make(tmp_path)
@@ -391,6 +401,56 @@ def _die_of(disk: Disk, name: str, delete: Any) -> None:
     delete(disk, name)
 
 
+def test_what_cannot_be_deleted_is_tried_after_all_others(tmp_path: Path) -> None:
+    plugin, host = make(tmp_path, keep_days=1)
+    for number, letter in enumerate("abc", 1):
+        plugin.recording_ready(a_call(number, requested_at=MORNING + number), ready(f"RE{letter * 32}"))
+    for number in (1, 2):
+        (tmp_path / f"acme/2026/09/call_{number}-RE{'ab'[number - 1] * 32}.wav").unlink()
+    host.now += 3 * 86_400
+    done = [retention.purge(host, limit=2) for _ in range(2)]
+    assert [(len(one.purged), len(one.failed)) for one in done] == [(0, 2), (1, 1)]
+
+
+def test_what_is_not_where_it_was_put_is_not_said_to_be_deleted(tmp_path: Path) -> None:
+    plugin, host = make(tmp_path, keep_days=1)
+    plugin.recording_ready(a_call(), ready())
+    (file,) = files(tmp_path)
+    (tmp_path / file).rename(tmp_path / "elsewhere")
+    host.now += 3 * 86_400
+    (fault,) = retention.purge(host).failed
+    assert fault.startswith(f"{SID}: there is no {file} in disk")
+    assert ([kept.purged_at for kept in archive.listing(host)], host.names()) == ([None], ["stored"])
+
+
+def test_a_deletion_that_was_not_put_on_record_is_put_there_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin, host = make(tmp_path, keep_days=1)
+    plugin.recording_ready(a_call(), ready())
+    host.now += 3 * 86_400
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "add_event", _break)
+        assert retention.purge(host).failed == [f"{SID}: the database is busy"]
+    assert (files(tmp_path), host.names()) == ([], ["stored"])
+    assert [kept.sid for kept in retention.purge(host).purged] == [SID]
+    assert host.names() == ["stored", "purged"]
+
+
+def _break(*_: object, **__: object) -> bool:
+    raise OSError("the database is busy")
+
+
+def test_a_call_with_no_room_for_events_is_purged_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin, host = make(tmp_path, keep_days=1)
+    for number, letter in enumerate("ab", 1):
+        plugin.recording_ready(a_call(number), ready(f"RE{letter * 32}"))
+    host.now += 3 * 86_400
+    monkeypatch.setattr(host, "add_event", _full)
+    done = retention.purge(host)
+    assert (len(done.purged), done.failed, files(tmp_path)) == (2, [], [])
+
+
 def test_where_the_plugin_is_off_nothing_is_deleted(tmp_path: Path) -> None:
     plugin, host = make(tmp_path, keep_days=1)
     plugin.recording_ready(a_call(), ready())
@@ -440,6 +500,37 @@ def test_a_bucket_keeps_gives_and_deletes(tmp_path: Path, bucket: S3) -> None:
         storage.read(kept.name, 0, 1)
 
 
+def test_another_prefix_is_for_new_recordings(tmp_path: Path, bucket: S3) -> None:
+    plugin, host = make(tmp_path, s3=bucket, keep_days=1)
+    plugin.recording_ready(a_call(), ready())
+    host.settings["acme"] = replace(plugin, s3=replace(bucket, prefix="new/"))
+    (kept,) = archive.listing(host)
+    assert kept.name == f"dialer/acme/2026/09/call_1-{SID}.wav"
+    assert b"".join(archive.storage_with(host, kept).read(kept.name, 0, kept.bytes)) == SOUND
+    host.now += 2 * 86_400
+    assert len(retention.purge(host).purged) == 1
+    assert not bucket.has(kept.name)
+
+
+def test_nothing_is_purged_at_another_endpoint_or_where_the_object_is_not(tmp_path: Path, bucket: S3) -> None:
+    plugin, host = make(tmp_path, s3=bucket, keep_days=1)
+    plugin.recording_ready(a_call(), ready())
+    host.now += 2 * 86_400
+    host.settings["acme"] = replace(plugin, s3=replace(bucket, endpoint="https://s3.example"))
+    (fault,) = retention.purge(host).failed
+    assert "is in s3://calls, which the settings of acme do not name any more" in fault
+    host.settings["acme"] = plugin
+    (kept,) = archive.listing(host)
+    bucket.delete(kept.name)
+    (fault,) = retention.purge(host).failed
+    assert f"there is no {kept.name} in s3://calls" in fault
+    assert (host.names(), archive.listing(host)[0].purged_at) == (["stored"], None)
+
+
+def test_a_place_is_the_endpoints_too() -> None:
+    assert S3(bucket="calls", endpoint="https://s3.example/").place == "https://s3.example/calls"
+
+
 def test_a_bucket_that_has_another_size_is_not_trusted(
     tmp_path: Path, bucket: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -477,7 +568,7 @@ class Heard:
     plugin: Recording
 
     def get(self, path: str, key: str, **headers: str) -> Any:
-        return client(self.stage).get(path, headers={"Authorization": f"Bearer {key}", **headers})
+        return client(self.stage).get(path, headers={"Authorization": f"Bearer {key}", **headers}, buffered=True)
 
 
 def client(stage: Any) -> FlaskClient:
@@ -554,6 +645,20 @@ def test_an_access_that_a_call_has_no_room_for_is_in_the_log(
     caplog.set_level(logging.WARNING, host.log.name)
     assert b"".join(access.read(host, kept, "key 1", "api", 0, 5)) == SOUND[:5]
     assert f"{SID} of call_1 was read by key 1 (api): 100 events already" in caplog.text
+
+
+def test_accesses_leave_room_for_what_becomes_of_a_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plugin, host = make(tmp_path)
+    plugin.recording_ready(a_call(), ready())
+    (kept,) = archive.of_call(host, "acme", "call_1")
+    host.told = ["recording.accessed"] * access.MOST_ACCESSES
+    monkeypatch.setattr(logging.getLogger("dialer"), "propagate", True)
+    caplog.set_level(logging.WARNING, host.log.name)
+    access.read(host, kept, "key 1", "api", 0, 5)
+    assert host.names() == ["stored"]
+    assert f"{SID} of call_1 was read by key 1 (api): 80 accesses stand on the call already" in caplog.text
 
 
 def _full(*_: object, **__: object) -> bool:
@@ -659,6 +764,42 @@ def test_one_that_was_purged_or_lost_is_said_to_be(make_stage: Any) -> None:
     assert (lost.status_code, lost.json["error"]["code"]) == (404, "not-kept")
     archive.opened(heard.plugin.host).execute("UPDATE recordings SET purged_at = 1")
     assert heard.get(path, key).status_code == 410
+
+
+def test_two_slow_readers_leave_the_threads_to_others(make_stage: Any) -> None:
+    heard = play(make_stage, Recording())
+    (kept,) = archive.listing(heard.plugin.host)
+    path, browser = f"/plugins/recording/calls/{kept.call_id}", client(heard.stage)
+    headers = {"Authorization": f"Bearer {make_key(heard.stage)}"}
+    slow = [browser.get(path, headers=headers) for _ in range(routes.MOST_DOWNLOADS)]
+    third = browser.get(path, headers=headers)
+    assert (third.status_code, third.headers["Retry-After"]) == (503, "10")
+    slow[0].close()
+    assert browser.get(path, headers=headers, buffered=True).status_code == 200
+    slow[0] = browser.get(path, headers=headers)
+    assert slow[0].status_code == 200
+    for one in slow:
+        one.close()
+
+
+def test_one_that_is_not_kept_takes_no_place(make_stage: Any) -> None:
+    heard = play(make_stage, Recording())
+    (kept,) = archive.listing(heard.plugin.host)
+    (heard.plugin.host.folder / kept.name).unlink()
+    browser, headers = client(heard.stage), {"Authorization": f"Bearer {make_key(heard.stage)}"}
+    asked = [browser.get(f"/plugins/recording/calls/{kept.call_id}", headers=headers) for _ in range(3)]
+    assert [one.status_code for one in asked] == [404, 404, 404]
+
+
+def test_a_download_ends_when_its_time_is_over() -> None:
+    ticks = iter((0.0, 1.0, 119.0, 120.0))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        pieces = routes._in_time(iter((b"a", b"b", b"c")), lambda: next(ticks), ours)
+        assert (next(pieces), ours.gettimeout()) == (b"a", 119.0)
+        assert (next(pieces), ours.gettimeout()) == (b"b", 1.0)
+        with pytest.raises(TimeoutError, match="was not read within 120 seconds"):
+            next(pieces)
 
 
 def run(host: Host, *arguments: str) -> Any:
