@@ -113,8 +113,8 @@ class Event:
 
     Kinds: `leg` (status of one leg), `join`, `leave`, `conference-start`, `conference-end`, `dial` (status = the new
     state of the intent), `hang-up` (somebody asked for the end), `refused` (nothing was dialled), `unanswered` (what
-    follows: another number `to` under a new `intent` with its own `options`, or the end after `seconds`), `message` (for
-    an answering machine: `reason` is its TwiML), `message-failed`, `checked` (no news).
+    follows: another number `to` under a new `intent` with its own `options`, or the end after `seconds`), `message`
+    (for an answering machine: `reason` is its TwiML), `message-failed`, `checked` (no news).
     """
 
     kind: str

@@ -63,7 +63,12 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             from dialer.plugin_commands import find
 
-            return find(cmd_name)
+            try:
+                return find(cmd_name)
+            except DialerError:
+                if ctx.resilient_parsing:  # a shell completes a line: no place for a sentence
+                    return None
+                raise
         module, name, _ = COMMANDS[cmd_name]
         found: click.Command = getattr(importlib.import_module(module), name)
         return found

@@ -46,7 +46,8 @@ SINCE = click.option("--since", type=Since(), default=0.0, help="Caused since th
 def deliveries() -> None:
     """What plugins are told of calls: again while they fail, then dead until somebody replays it.
 
-    What is due while a plugin is off waits for it, for a day.
+    What a plugin was still to be told as it was switched off, and all while it is set aside, waits for it for a day.
+    What happens while it is off is not kept for it.
     """
 
 

@@ -22,13 +22,14 @@ from dialer.discovery import Found, installed
 from dialer.errors import DialerError
 from dialer.plugin_file import Edit, change, listing, reorder, table_at
 from dialer.plugin_set import PluginSet, look_over
-from dialer.plugin_view import description, overview, settings_view
+from dialer.plugin_view import ROUTES_DUE, description, overview, settings_view
 from dialer.printing import json_option, moment, print_json, print_table
 from dialer.settings import PluginList, Settings
 from dialer.starts import Starts
 from dialer.store import Store
 from dialer.tables import unknown
 
+TAKEN = "a running server takes it with its next request; if it cannot, it goes on as before, and its log says why"
 IN_WORKSPACE = click.option("--workspace", default="", help="Only in this workspace.")
 
 
@@ -128,8 +129,9 @@ def enable(name: str, settings: tuple[str, ...], workspace: str) -> None:
 
     _require(name, workspace)
     Starts.of(load()).forget(name)
-    _apply(edit)
-    click.echo(f"plugin {name} is on{f' in {workspace}' if workspace else ''}")
+    _apply(edit, f"plugin {name} is on{f' in {workspace}' if workspace else ''}")
+    if _routes_are_due(name, workspace):
+        click.echo(f"{name}: {ROUTES_DUE}")
 
 
 @plugins.command()
@@ -138,7 +140,7 @@ def enable(name: str, settings: tuple[str, ...], workspace: str) -> None:
 def disable(name: str, workspace: str) -> None:
     """Switch the plugin NAME off, everywhere or in one workspace. Its settings stay for another time.
 
-    What it would have been told waits for it, for a day.
+    What it was still to be told of waits for it, for a day. What happens while it is off it is never told of.
     """
 
     def edit(document: tomlkit.TOMLDocument) -> None:
@@ -153,8 +155,7 @@ def disable(name: str, workspace: str) -> None:
     if name not in listed:
         raise DialerError(f"{name} is not on (on: {', '.join(listed) or 'none'})")
     _require(name, workspace, is_installed=False)
-    _apply(edit)
-    click.echo(f"plugin {name} is off{f' in {workspace}' if workspace else ''}")
+    _apply(edit, f"plugin {name} is off{f' in {workspace}' if workspace else ''}")
 
 
 @plugins.command()
@@ -166,8 +167,7 @@ def order(names: tuple[str, ...]) -> None:
         if name not in listed or names.count(name) > 1:
             raise DialerError(f"{name} is not on, or named twice (on: {', '.join(listed) or 'none'})")
     wanted = [*names, *(name for name in listed if name not in names)]
-    _apply(lambda document: reorder(listing(document, "plugins", key="enabled"), wanted))
-    click.echo(f"order: {', '.join(wanted)}")
+    _apply(lambda document: reorder(listing(document, "plugins", key="enabled"), wanted), f"order: {', '.join(wanted)}")
 
 
 @plugins.command()
@@ -201,6 +201,13 @@ def _plugins(settings: Settings) -> tuple[Found, PluginSet]:
     return found, PluginSet.around(settings, found, {name: aside[name] for name in aside.keys() & faulty}, starts)
 
 
+def _routes_are_due(name: str, workspace: str) -> bool:
+    settings = load()
+    with _store(settings) as store:
+        rows = overview(_plugins(settings)[1], Starts.of(settings), store, time.time(), workspace)
+    return any(row["name"] == name and ROUTES_DUE in row["remarks"] for row in rows)
+
+
 def _alone(settings: Settings, name: str) -> tuple[PluginSet, Found]:
     only = replace(settings, plugins=PluginList(enabled=(name,)))
     found = look_over(only, Starts.of(settings))
@@ -231,9 +238,10 @@ def _require(name: str, workspace: str, *, is_installed: bool = True) -> None:
                 raise DialerError(f"there is no workspace {workspace} (dialer workspaces list)")
 
 
-def _apply(edit: Edit) -> None:
-    """Change the file and put on record who did."""
-    with _store(load()) as store:
+def _apply(edit: Edit, outcome: str) -> None:
+    """Change the file, put on record who did, and say so."""
+    old = load()
+    with _store(old) as store:
 
         def claim(beside: Path) -> None:
             if store:
@@ -243,6 +251,9 @@ def _apply(edit: Edit) -> None:
         settings = load()
         if store:
             audit.note_change(store, settings, _plugins(settings)[1], time.time(), audit.this_user())
+    click.echo(outcome)
+    if settings.source.mark != old.source.mark:
+        click.echo(TAKEN)
     if os.environ.get("DIALER_PLUGINS") is not None:
         click.echo("DIALER_PLUGINS is set here: where it is, the list in the file counts for nothing", err=True)
 

@@ -168,13 +168,13 @@ def _load(entry_point: EntryPoint, starts: Starts | None) -> Any:
     name, whose = entry_point.name, f"{entry_point.name} ({brought_by(entry_point)})"
     reason = starts.refuses(name) if starts else ""
     with starts.importing(name) if starts and not reason else nullcontext():
-        loaded, told = (None, reason) if reason else _within(IMPORT_SECONDS, entry_point.load)
+        loaded, told = (None, reason) if reason else within(IMPORT_SECONDS, entry_point.load)
     if told:
         raise ValueError(f"{whose} cannot be imported: {told}; mend it or take it off the list")
     return loaded
 
 
-def _within(seconds: float, function: Callable[[], Any]) -> tuple[Any, str]:
+def within(seconds: float, function: Callable[[], Any], hangs: str = HANGS) -> tuple[Any, str]:
     """What the function gives, or why it gave nothing in so many seconds."""
     outcome: list[tuple[Any, str]] = []
 
@@ -187,7 +187,7 @@ def _within(seconds: float, function: Callable[[], Any]) -> tuple[Any, str]:
     thread = threading.Thread(target=run, name="plugin-import", daemon=True)
     thread.start()
     thread.join(seconds)
-    return outcome[0] if outcome else (None, f"{HANGS} {seconds:g} s")
+    return outcome[0] if outcome else (None, f"{hangs} {seconds:g} s")
 
 
 def make(

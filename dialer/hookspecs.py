@@ -289,8 +289,8 @@ def register_blueprint() -> Blueprint | None:
 
     When: as a web process starts; a plugin that is switched on later has its routes after the next restart.
     Answer: a flask.Blueprint, or None. Its views need a key of the workspace, except those marked `dialer.public`.
-    Several plugins: each has its own.
-    If it raises: the plugin has no routes, and all else goes on.
+    Several plugins: each keeps to its own pages; a blueprint with `before_app_request` or the like is refused.
+    If it raises: the plugin has no routes, and all else goes on; the same if it takes more than 5 s.
     """
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from dialer.service import Service
     from dialer.store import Row
 
+P = ParamSpec("P")
+
 log = logging.getLogger("dialer.metrics")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
+#: Bytes that a process sets aside for each of its files: some 5,000 figures.
+_RESERVED = 1 << 20
 #: Seconds: webhooks are answered within milliseconds, plugins get 250 ms, and Twilio waits 15 s.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 #: Why a signature is refused; a reason that is none of these counts as "other", so that nobody invents labels.
@@ -50,6 +54,7 @@ class Figures:
 @cache
 def figures() -> Figures:
     """This process's own, made on first use."""
+    _reserve()
     from prometheus_client import CollectorRegistry, Counter, Histogram
 
     registry = CollectorRegistry()
@@ -84,6 +89,19 @@ def share(instance: Path) -> None:
         os.environ[_SHARED] = str(folder)
 
 
+def _reserve() -> None:
+    """Take the disk's room for what this process counts: a full disk would end it in the middle of a count."""
+    if _SHARED not in os.environ:
+        return
+    try:
+        for kind in ("counter", "histogram"):
+            with (Path(os.environ[_SHARED]) / f"{kind}_{os.getpid()}.db").open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, _RESERVED)
+    except OSError as error:
+        log.warning("this process counts alone: %s", error)
+        os.environ.pop(_SHARED, None)
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -94,7 +112,27 @@ def _alive(pid: int) -> bool:
     return True
 
 
+_told: list[str] = []
+
+
+def _harmless(count: Callable[P, None]) -> Callable[P, None]:
+    """A count that is lost rather than what it counts; the first loss is told."""
+
+    @wraps(count)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            count(*args, **kwargs)
+        except Exception as error:
+            if not _told:
+                _told.append(f"this process loses figures: {type(error).__name__}: {error}")
+                log.warning(_told[0])
+
+    return guarded
+
+
+@_harmless
 def count_webhook(path: str, status: int, seconds: float) -> None:
+    """Count a webhook that was answered."""
     webhooks, times = _of_webhook(path, status)
     webhooks.inc()
     times.observe(seconds)
@@ -105,11 +143,13 @@ def _of_webhook(path: str, status: int) -> tuple[Counter, Histogram]:
     return figures().webhooks.labels(path, status), figures().webhook_seconds.labels(path)
 
 
+@_harmless
 def count_refusal(reason: str) -> None:
     """Count a request whose signature was refused."""
     figures().refused.labels(reason if reason in REFUSALS else "other").inc()
 
 
+@_harmless
 def count_hook(plugin: str, hook: str, seconds: float, *, failed: bool) -> None:
     """Count one call of a plugin's hook."""
     figures().hook_seconds.labels(plugin, hook).observe(seconds)

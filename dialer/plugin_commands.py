@@ -11,7 +11,8 @@ import click
 
 from dialer.answers import said
 from dialer.config import load
-from dialer.errors import ConfigError
+from dialer.discovery import installed
+from dialer.errors import ConfigError, DialerError
 from dialer.plugin_set import look_over
 from dialer.plugins import Plugins, PluginSet
 from dialer.settings import PluginList, Settings
@@ -36,9 +37,13 @@ class _Later(Plugins):
 
 
 def find(name: str) -> click.Command | None:
-    """The command of the listed plugin of this name."""
+    """The command of the listed plugin of this name; raises DialerError for one that is installed and off."""
     settings = _settings()
-    if settings is None or name not in settings.plugins.enabled:
+    if settings is None:
+        return None
+    if name not in settings.plugins.enabled:
+        if name in installed():
+            raise DialerError(f"{name} is off: dialer plugins enable {name}")
         return None
     return _command(settings, name)
 

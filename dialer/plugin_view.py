@@ -21,6 +21,8 @@ from dialer.tables import kind, settings_of, shown
 LATEST = 5000
 #: Seconds after which a delivery that is under way is worth a word.
 LONG = 60.0
+#: Of a plugin that is on and has routes which no web process has made yet.
+ROUTES_DUE = "its routes come with the next start"
 
 Json = dict[str, Any]
 
@@ -144,7 +146,7 @@ def _remarks(plugins: PluginSet, known: _Seen, name: str, now: float, workspace:
         if one["plugin"] == name and one["status"] in ("waiting", "dead"):
             remarks.append(f"{one['count']} deliveries are {one['status']} (dialer deliveries list --plugin {name})")
     if "register_blueprint" in plugins.hooks_of(name) and plugins.on(name) and name not in known.routes:
-        remarks.append("its pages come with the next restart")
+        remarks.append(ROUTES_DUE)
     return remarks
 
 

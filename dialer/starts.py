@@ -9,6 +9,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -91,9 +92,9 @@ class Starts:
         return self.deaths[name]
 
     @contextmanager
-    def importing(self, name: str) -> Iterator[None]:
+    def importing(self, name: str, doing: str = "importing") -> Iterator[None]:
         """Leave a trace that a process which ends inside cannot take away."""
-        path = self.folder / f".importing-{name}-{os.getpid()}"
+        path = self.folder / f".{doing}-{name}-{os.getpid()}{time.time_ns()}"  # in a container, pids come again
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             trace = path.open("w")
@@ -130,6 +131,7 @@ class Starts:
     def forget(self, name: str) -> None:
         """Count anew: somebody says that the plugin is mended."""
         self.given_up.pop(name, None)
+        self.forget_routes(name)
         if name in self.notes():
             known = {"hooks": self.hooks(name)} if self.has_worked(name) else {}
             self._change(lambda notes: notes.update({name: known}))
@@ -148,15 +150,36 @@ class Starts:
         except OSError as error:
             log.error("how plugins started cannot be kept in %s: %s", self.folder, error.strerror)
 
+    def kills_routes(self, name: str) -> bool:
+        """Whether processes keep ending while the plugin makes its routes; after a while it may try again."""
+        traces = self._left(name, "routes")
+        late = [path for path, at in traces.items() if not 0 <= time.time() - at < TRY_AGAIN]
+        for path in late:
+            path.unlink(missing_ok=True)
+        return len(traces) - len(late) >= MOST_BROKEN
+
+    def forget_routes(self, name: str) -> None:
+        """The plugin's routes are made, or somebody says that they can be."""
+        for path in self._left(name, "routes"):
+            path.unlink(missing_ok=True)
+
     def _has_died(self, name: str) -> bool:
         """Whether a process ended while it imported the plugin; its traces are taken away."""
-        died = False
-        for path in self.folder.glob(f".importing-{name}-*"):
-            with suppress(OSError), path.open("r+") as trace:
-                fcntl.flock(trace, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
-                path.unlink(missing_ok=True)
-                died = True
-        return died
+        left = self._left(name, "importing")
+        for path in left:
+            path.unlink(missing_ok=True)
+        return bool(left)
+
+    def _left(self, name: str, doing: str) -> dict[Path, float]:
+        """The traces of processes that ended while they did this, and since when those are there."""
+        left = {}
+        ours = re.compile(rf"\.{doing}-{re.escape(name)}-[0-9]+")  # not those of a plugin whose name begins like this
+        for path in self.folder.glob(f".{doing}-*"):
+            if ours.fullmatch(path.name):
+                with suppress(OSError), path.open("r+") as trace:
+                    fcntl.flock(trace, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
+                    left[path] = path.stat().st_mtime
+        return left
 
 
 def _probe(name: str) -> str:

@@ -21,6 +21,7 @@ from dialer.service import Service
 from dialer.starts import Starts
 from dialer.store import open_store
 
+TAKEN = "a running server takes it with its next request; if it cannot, it goes on as before, and its log says why"
 ME = pwd.getpwuid(os.getuid()).pw_name
 SOURCE = """
 import click
@@ -144,7 +145,7 @@ def test_list_names_what_is_on_in_order_and_then_what_is_off(home: Path) -> None
     }  # fmt: skip
     assert rows["crm"]["broughtBy"] == "elsewhere 2.0"
     shown = done("plugins", "list")
-    assert "plain: its pages come with the next restart" in shown
+    assert "plain: its routes come with the next start" in shown
     assert shown.index("number_policy") < shown.index("plain") < shown.index("crm")
 
 
@@ -192,9 +193,18 @@ def test_enable_may_give_settings(home: Path) -> None:
     assert (table["retries"], table["url"], table["token"]) == (5, "https://other.test", "hush-hush")
 
 
+def test_a_change_says_when_servers_take_it_and_for_what_they_have_to_start_again(home: Path) -> None:
+    assert done("plugins", "enable", "crm") == f"plugin crm is on\n{TAKEN}\n"
+    assert done("plugins", "enable", "crm") == "plugin crm is on\n"
+    assert done("plugins", "disable", "plain") == f"plugin plain is off\n{TAKEN}\n"
+    assert done("plugins", "enable", "plain") == (
+        f"plugin plain is on\n{TAKEN}\nplain: its routes come with the next start\n"
+    )
+
+
 def test_order_puts_some_first(home: Path) -> None:
     done("plugins", "enable", "crm")
-    assert done("plugins", "order", "crm", "plain") == "order: crm, plain, number_policy\n"
+    assert done("plugins", "order", "crm", "plain") == f"order: crm, plain, number_policy\n{TAKEN}\n"
     assert load({}, cwd=home.parents[1]).plugins.enabled == ("crm", "plain", "number_policy")
 
 
@@ -343,7 +353,16 @@ def test_the_overview_lists_them_and_only_those_that_are_on(home: Path) -> None:
     shown = done("--help")
     assert "Commands of plugins" in shown and "Look after the CRM." in shown
     done("plugins", "disable", "crm")
-    assert "No such command 'crm'" in run("crm", "where").stderr
+    assert "Look after the CRM." not in done("--help")
+
+
+def test_the_command_of_one_that_is_off_says_how_it_comes_on(home: Path) -> None:
+    result = run("crm", "where")
+    assert (result.exit_code, result.stderr) == (1, "dialer: crm is off: dialer plugins enable crm\n")
+    assert "No such command 'crmm'" in run("crmm", "where").stderr
+    shell = {"_DIALER_COMPLETE": "bash_complete", "COMP_WORDS": "dialer crm wh", "COMP_CWORD": "2"}
+    completed = CliRunner().invoke(cli, prog_name="dialer", env=shell)
+    assert (completed.exit_code, completed.stderr) == (0, "")
 
 
 def test_a_broken_one_costs_a_line_and_not_the_command_line(home: Path) -> None:

@@ -180,6 +180,22 @@ def test_one_workspaces_trouble_is_not_the_others(make_stage: Any) -> None:
     assert breaker(stage.world) is None
 
 
+def test_a_workspace_that_a_plugin_is_at_work_for_comes_after_the_others(make_stage: Any) -> None:
+    """So one customer's slow receiver delays the others by one delivery at most, and not by all that it is owed."""
+    stage = make_stage(workspaces=("ws_demo", "ws_other"))
+    agents = {agent.workspace: agent for agent in stage.world.agents}
+    slow, quick = (stage.agent_dials(REFUSED, agents[name]).call for name in ("ws_other", "ws_demo"))
+    owe(stage.world, slow, 20)
+    stage.world.network.now += 1
+    owe(stage.world, quick, 3)
+    worker = stage.world.worker
+    first, second = (worker.claim("crm", 1)[0]["workspace"] for _ in range(2))
+    assert (first, second) == ("ws_other", "ws_demo")
+    assert [job["workspace"] for job in worker.claim("crm", 2)] == ["ws_other", "ws_other"]
+    assert [worker.claim("crm", 1)[0]["workspace"] for _ in range(2)] == ["ws_demo", "ws_demo"]
+    assert len(worker.claim("crm", 100)) == 17
+
+
 def test_a_success_in_between_begins_the_count_anew(make_stage: Any) -> None:
     plugin = Crm()
     stage = make_stage(plugins=[plugin])

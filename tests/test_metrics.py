@@ -324,6 +324,50 @@ def test_a_folder_that_cannot_be_made_leaves_each_to_count_alone(
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
 
 
+LOSES = """
+import logging, os, shutil, sys
+from pathlib import Path
+from dialer import metrics
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+folder = Path(sys.argv[1]) / "metrics"
+metrics.share(folder.parent)
+{breaks}
+for _ in range(2):
+    metrics.count_webhook("/v1/voice/status", 204, 0.002)
+    metrics.count_refusal("no signature")
+    metrics.count_hook("crm", "call_ended", 0.5, failed=True)
+for path in sorted(folder.glob("*.db")):
+    print(path.name.partition("_")[0], path.stat().st_blocks * 512 >= metrics._RESERVED)
+print("shared" if "PROMETHEUS_MULTIPROC_DIR" in os.environ else "alone")
+"""
+GARBAGE = "(folder / f'counter_{os.getpid()}.db').write_bytes(bytes([255, 255, 255, 127]))"
+FULL = """
+def full(*_): raise OSError(28, "No space left on device")
+os.posix_fallocate = full
+"""
+
+
+@pytest.mark.parametrize(
+    ("breaks", "told"),
+    [
+        ("", ["counter True", "histogram True", "shared"]),
+        ("shutil.rmtree(folder)", ["this process counts alone: .*No such file.*", "alone"]),
+        (GARBAGE, ["this process loses figures: .*", "counter True", "histogram True", "shared"]),
+        (FULL, ["this process counts alone: .*No space left on device", "counter .*", "alone"]),
+        ("import prometheus_client; shutil.rmtree(folder)",
+         ["this process counts alone: .*", "this process loses figures: .*", "alone"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_counted_breaks_nothing_and_is_told_once(tmp_path: Path, breaks: str, told: list[str]) -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+    command = [sys.executable, "-c", LOSES.replace("{breaks}", breaks), str(tmp_path)]
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    lines = ran.stdout.splitlines()
+    assert ran.returncode == 0, ran.stderr
+    assert len(lines) == len(told), lines
+    assert all(re.fullmatch(one, line) for one, line in zip(told, lines, strict=True)), lines
+
+
 #: What a scrape may read: the counters, and the indexes of what is open.
 SMALL = (
     r"SCAN counters|SEARCH calls USING INDEX calls_by_deadline|SEARCH events|USE TEMP"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -142,6 +143,68 @@ def test_a_body_has_a_limit(desk: Desk) -> None:
 
 def test_a_missing_slash_is_not_answered_with_a_redirect(desk: Desk) -> None:
     assert desk.ask("/plugins/pages/mine", desk.key()).status_code == 404
+
+
+def beyond(kind: str) -> Any:
+    """A plugin whose blueprint reaches beyond its own pages."""
+
+    class Beyond:
+        @hookimpl
+        def register_blueprint(self) -> Blueprint:
+            pages = Blueprint("beyond", __name__)
+            if kind == "/healthz":
+                pages.record(lambda state: state.app.add_url_rule("/healthz", "x", lambda: ("mine", 500)))
+            elif kind == "app_errorhandler":
+                pages.app_errorhandler(404)(fails)
+            elif kind == "nested":
+                inner = Blueprint("inner", __name__)
+                inner.before_app_request(fails)
+                pages.register_blueprint(inner)
+            else:
+                getattr(pages, kind)(fails)
+            return pages
+
+    return Beyond()
+
+
+def fails(*_: Any) -> Any:
+    raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["before_app_request", "after_app_request", "teardown_app_request", "app_url_value_preprocessor",
+     "app_url_defaults", "app_context_processor", "app_errorhandler", "/healthz", "nested"],
+)  # fmt: skip
+def test_a_blueprint_that_would_change_all_of_dialer_is_refused(
+    stage: Any, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    desk = Desk(stage, beyond(kind), Pages())
+    named = "before_app_request" if kind == "nested" else kind
+    said = f"its blueprint would change all of Dialer ({named}); have it keep to /plugins/beyond/"
+    assert said in capfd.readouterr().err
+    assert desk.ask("/healthz").text != "mine"
+    assert desk.ask("/healthz").status_code == 200
+    assert desk.ask("/plugins/pages/hello").text == "hello"
+
+
+def test_one_whose_routes_take_too_long_goes_without(
+    stage: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    released = threading.Event()
+
+    class Hanging:
+        @hookimpl
+        def register_blueprint(self) -> None:
+            released.wait()
+
+    monkeypatch.setattr("dialer.plugin_routes.ROUTES_SECONDS", 0.2)
+    try:
+        desk = Desk(stage, Hanging())
+    finally:
+        released.set()
+    assert "plugin hanging has no routes: register_blueprint is still at work after 0.2 s" in capfd.readouterr().err
+    assert desk.ask("/healthz").status_code == 200
 
 
 # GET /v1/plugins

@@ -225,6 +225,65 @@ def test_forgetting_begins_the_count_anew(tmp_path: Path) -> None:
     assert (one.set_aside(), one.hooks("crm")) == ({}, ("call_ended",))
 
 
+def test_a_plugin_whose_name_begins_like_anothers_keeps_its_trace(tmp_path: Path) -> None:
+    other = tmp_path / ".importing-call_log-x-99999"
+    other.touch()
+    assert Starts(tmp_path).refuses("call_log") == ""
+    assert other.exists()
+
+
+ROUTES = """
+from dialer import hookimpl
+class Plugin:
+    @hookimpl
+    def call_ended(self, call): pass
+    @hookimpl
+    def register_blueprint(self):
+        {does}
+"""
+
+
+def run_app(tmp_path: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    code = (
+        "from pathlib import Path; from dialer.config import load; from dialer.app import create_app\n"
+        f"app = create_app(load({{}}, cwd=Path({str(tmp_path)!r})))\n"
+        "print(app.test_client().get('/healthz').status_code)"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(site)}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path
+    )
+
+
+def test_one_that_ends_its_process_as_it_makes_its_routes_goes_without_them(write: Write, tmp_path: Path) -> None:
+    settings, site = write(bad=ROUTES.format(does="import os; os._exit(7)")), tmp_path / "site"
+    folder = tmp_path / "instance"
+    (folder / "dialer.toml").write_text(
+        '[server]\npublic_url = "https://calls.example.com"\n[plugins]\nenabled = ["bad", "good"]\n'
+        f'[twilio]\naccount_sid = "AC{"0" * 32}"\nauth_token = "token"\n'
+    )
+    (folder / "dialer.toml").chmod(0o600)
+    for _ in range(2):
+        ran = run_app(tmp_path, site)
+        assert ran.returncode == 7, ran.stderr
+    ran = run_app(tmp_path, site)
+    assert (ran.returncode, ran.stdout.strip().splitlines()[-1]) == (0, "200"), ran.stderr
+    assert "plugin bad has no routes: processes end" in ran.stdout + ran.stderr
+    Starts.of(settings).forget("bad")
+    assert run_app(tmp_path, site).returncode == 7
+
+
+def test_routes_that_ended_processes_are_tried_again_after_a_while(tmp_path: Path) -> None:
+    one, two = (tmp_path / f".routes-crm-{number}" for number in (1, 2))
+    one.touch()
+    two.touch()
+    assert Starts(tmp_path).kills_routes("crm")
+    assert not Starts(tmp_path).kills_routes("cr")
+    os.utime(two, (time.time() - starts.TRY_AGAIN - 1,) * 2)
+    assert not Starts(tmp_path).kills_routes("crm")
+    assert (one.exists(), two.exists()) == (True, False)
+
+
 def test_without_a_folder_nothing_is_known_and_nothing_breaks(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     one = Starts(tmp_path / "file" / "plugins")

@@ -36,7 +36,7 @@ class Sent:
     """Where it really went: the loopback URL of a mapped public one; empty when it went nowhere."""
     seconds: float = 0.0
     answered_at: float = 0.0
-    """By the network's clock, as `request.at` is: the difference is what the attempt took from the moment it was due."""
+    """By the network's clock, as `request.at` is: the difference is what the attempt took from when it was due."""
     answer: WebAnswer | None = None
     error: str = ""
 

@@ -72,6 +72,11 @@ def _insert(table: str, columns: list[str], tail: str = "") -> str:
 
 _CALLS = "SELECT " + ", ".join(f"c.{column}" for column in CALL_COLUMNS) + " FROM calls c "
 _DUE = "status IN ('pending', 'doing') AND run_at <= :now AND plugin = :plugin"
+# Whom a plugin is at work for comes after the others: one workspace's slow receiver must not delay everybody.
+_BUSY = (
+    "SELECT workspace, count(*) AS busy FROM jobs WHERE status IN ('pending', 'doing') AND status = 'doing' "
+    "AND run_at > :now AND run_at <= :lease AND plugin = :plugin AND :plugin != '' GROUP BY workspace"
+)
 _UNSEEN = "i.call_sid = '' AND i.state IN ('sending', 'unknown', 'absent')"
 _VISIBLE = "workspace = :workspace AND (:agent = '' OR agent = :agent)"
 
@@ -195,7 +200,8 @@ STATEMENTS = {
     ),
     "due_plugins": "SELECT DISTINCT plugin FROM jobs WHERE status IN ('pending', 'doing') AND run_at <= :now",
     "due_jobs": "UPDATE jobs SET status = 'doing', run_at = :lease, attempts = attempts + 1 WHERE id IN "
-    f"(SELECT id FROM jobs WHERE {_DUE} ORDER BY kind = 'reconcile', run_at LIMIT :limit) RETURNING *",
+    f"(SELECT id FROM jobs LEFT JOIN ({_BUSY}) AS own USING (workspace) WHERE {_DUE} "
+    "ORDER BY kind = 'reconcile', busy, run_at LIMIT :limit) RETURNING *",
     "next_job": "SELECT min(run_at) AS run_at FROM jobs WHERE status IN ('pending', 'doing')",
     "finish_job": "UPDATE jobs SET status = :status, result = :result, done_at = :now "
     "WHERE id = :job_id AND status = 'doing'",

@@ -12,7 +12,10 @@ from dialer import Call, Host
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-#: A place whose call Dialer does not know by then was taken by a request that came to nothing.
+#: Seconds after which a place whose call Dialer does not know was taken by a request that came to nothing: Twilio asks
+#: once more for the same call, and must not find its place taken.
+UNKNOWN_SECONDS = 3.0
+#: Seconds that a call may last beyond its limits.
 GRACE = 30.0
 #: Days after which nothing is counted any more.
 KEPT_SECONDS = 3 * 86_400.0
@@ -138,7 +141,7 @@ def release(host: Host, call: Call, price: float) -> None:
 
 def heal(host: Host, workspace: str, price: Callable[[str], float]) -> bool:
     """Free the places of calls that Dialer knows to be over, or does not know at all; whether there were any."""
-    before = host.clock() - GRACE
+    before = host.clock() - UNKNOWN_SECONDS
     query = "SELECT call_id, at FROM places WHERE workspace = ? AND seconds IS NULL AND at < ?"
     held = {row[0]: row[1] for row in _opened(host).execute(query, (workspace, before))}
     gone = held.keys() - {call.id for call in host.open_calls(workspace)} if held else set()

@@ -219,7 +219,7 @@ def test_an_end_without_a_beginning_counts_its_minutes(tmp_path: Path) -> None:
 def test_a_place_whose_end_was_never_told_is_freed_when_it_is_wanted(tmp_path: Path) -> None:
     centre = make_centre(tmp_path, agent_calls_at_once=1, agent_minutes_per_day=100)
     centre.ends(centre.asks(), 130, told=False)
-    centre.known.now += places.GRACE + 1
+    centre.known.now += places.UNKNOWN_SECONDS + 1
     centre.ends(centre.asks(), 60)
     assert "4 of 100 minutes" in centre.remark()  # three of the first, one of the second
 
@@ -229,7 +229,7 @@ def test_a_place_of_a_request_that_came_to_nothing_is_freed(tmp_path: Path) -> N
     centre.asks()
     centre.known.calls.clear()
     assert centre.asks() == "agent-at-once"  # it may be on its way into the store
-    centre.known.now += places.GRACE + 1
+    centre.known.now += 4  # Twilio asks again
     assert isinstance(centre.asks(), Call)
 
 
@@ -263,6 +263,13 @@ def test_the_setting_stops_all_calls(tmp_path: Path) -> None:
 
 def run(plugin: RateLimit, *words: str) -> Any:
     return CliRunner().invoke(plugin.register_commands(), words)
+
+
+def test_stop_and_go_say_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plugin = make_centre(tmp_path).plugin
+    assert run(plugin, "stop", "--all").output.count("calls stopped") == 1
+    assert run(plugin, "go", "--all").output.count("calls go on") == 1
+    assert caplog.records == []  # which standard error would show beside it
 
 
 def test_stop_and_go_work_at_once_in_another_worker(tmp_path: Path) -> None:
