@@ -25,7 +25,7 @@ from dialer.auth import SCOPES, add_agent, add_key, add_workspace
 from dialer.config import load
 from dialer.logs import HostHandler, join_host
 from dialer.signature import signature_of
-from dialer.simulator import world as worlds
+from dialer.simulator import inhabitants
 from dialer.simulator.world import World
 from tests.conftest import HANGS_UP, NEVER, Stage
 from tests.host_application.crm import USERS, create_crm, who_asks
@@ -79,7 +79,7 @@ def make_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     stages: list[Stage] = []
 
     def make(strips: str = "", fixed: str = "after", **options: Any) -> Stage:
-        monkeypatch.setattr(worlds, "PUBLIC_URL", f"{ORIGIN}{strips}/calls")
+        monkeypatch.setattr(inhabitants, "PUBLIC_URL", f"{ORIGIN}{strips}/calls")
         monkeypatch.setattr(HostedWorld, "strips", strips)
         monkeypatch.setattr(HostedWorld, "fixed", fixed)
         stages.append(Stage(HostedWorld(tmp_path, **options)))
