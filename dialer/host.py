@@ -242,7 +242,22 @@ class Host(Lent):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(str(path), timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
+        use_wal(connection)
         durable = self._service is None or getattr(self._service().store, "durable", True)
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
         return Database(connection)
+
+
+def use_wal(connection: Any) -> None:
+    """Switch to WAL; SQLite waits for no lock here, so two that open a new file at once would fail."""
+    from sqlite_utils.utils import sqlite3
+
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)

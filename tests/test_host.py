@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from sqlite_utils.utils import sqlite3
 
 from dialer import Host, Refusal, Remark, hookimpl
 from dialer.calls import Call
 from dialer.errors import PluginError
+from dialer.host import use_wal
 from dialer.tables import Setting, lent_fields, settings_of
 
 ANSWERS = "+14155550101"
@@ -197,3 +199,24 @@ def test_a_plugin_may_end_a_call(make_stage: Any) -> None:
     assert [row["payload"] for row in asked] == ['{"reason": "out of money"}']
     plugin.host.hang_up(agent.call, "again")
     assert agent.events().count("hang-up-requested") == 1
+
+
+@dataclass
+class Contended:
+    """A connection to a file that others are just opening too."""
+
+    errors: list[str]
+    asked: int = 0
+
+    def execute(self, statement: str) -> None:
+        self.asked += 1
+        if self.errors:
+            raise sqlite3.OperationalError(self.errors.pop())
+
+
+def test_many_may_open_a_new_database_at_once() -> None:
+    contended, broken = Contended(["database is locked"] * 3), Contended(["disk I/O error"])
+    use_wal(contended)
+    assert contended.asked == 4
+    with pytest.raises(sqlite3.OperationalError, match="disk"):
+        use_wal(broken)
