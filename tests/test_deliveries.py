@@ -21,6 +21,7 @@ from dialer.plugin_story import plugin_story
 from dialer.plugins import PluginSet
 from dialer.records import add_job, find_call
 from dialer.simulator.world import World
+from tests.virtual_time import play
 
 ANSWERS, REFUSED = "+14155550101", "12345"
 
@@ -82,23 +83,6 @@ def breaker(world: World, workspace: str = "ws_demo") -> dict[str, Any] | None:
     with world.dialer.store.read() as tx:
         row = tx.one("breaker", plugin="crm", workspace=workspace)
     return dict(row) if row else None
-
-
-def play(world: World, seconds: float) -> None:
-    """Let so much time pass, from job to job; nothing else happens in it."""
-    end = world.network.now + seconds
-    while True:
-        world.worker.sweep()
-        with world.dialer.store.read() as tx:
-            row = tx.one("next_job")
-        if row is None or row["run_at"] is None or row["run_at"] > end:
-            break
-        world.network.now = max(world.network.now, row["run_at"])
-        for plugin in world.worker.due():
-            for job in world.worker.claim(plugin, 100):
-                world.worker.run(job)
-    world.network.now = end
-    world.worker.sweep()
 
 
 def switch(world: World, *plugins: object) -> None:

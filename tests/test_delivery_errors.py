@@ -9,6 +9,7 @@ import pytest
 
 from dialer import Call, CallEvent, GiveUp, Host, RetryLater, deliveries, hookimpl
 from dialer.simulator.world import World
+from tests.virtual_time import play
 
 REFUSED, ANSWERS = "12345", "+14155550101"
 
@@ -37,21 +38,6 @@ def rows(world: World, status: str = "") -> list[dict[str, Any]]:
 def breakers(world: World) -> list[Any]:
     with world.dialer.store.read() as tx:
         return tx.all("all_breakers")
-
-
-def play(world: World, seconds: float) -> None:
-    """Let so much time pass, from job to job; nothing else happens in it."""
-    end = world.network.now + seconds
-    while True:
-        with world.dialer.store.read() as tx:
-            row = tx.one("next_job")
-        if row is None or row["run_at"] is None or row["run_at"] > end:
-            break
-        world.network.now = max(world.network.now, row["run_at"])
-        for plugin in world.worker.due():
-            for job in world.worker.claim(plugin, 100):
-                world.worker.run(job)
-    world.network.now = end
 
 
 def test_what_a_plugin_asks_for_is_waited_for(make_stage: Any) -> None:
