@@ -1,7 +1,7 @@
 """What plugins are told by the dispatcher: again until they take it, later while they fail, never for nothing.
 
 A plugin that keeps failing gets a rest instead of its next event (its breaker is open), each workspace's on its own:
-one customer's broken endpoint is not everybody's. What is due while a plugin is off waits for it for a day.
+one customer's broken endpoint is not everybody's. What a plugin is owed when it is switched off waits for a day.
 """
 
 from __future__ import annotations
